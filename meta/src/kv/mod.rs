@@ -1,0 +1,75 @@
+//! The ordered key-value store under the state: a small trait with two implementations, LMDB ([`Lmdb`]) for nodes and
+//! [`Memory`] for the simulator and the models.
+//!
+//! One store has three spaces (law 2): `Shared`, a function of shared entries alone; `Undo`, before-images of shared
+//! keys by LogIndex; `Local`, this cluster's own. One write transaction spans all three and there is at most one at a
+//! time. Read transactions are snapshots and never wait for the writer. Neither syncs: the log and the checkpoints are
+//! the truth.
+
+use std::fmt;
+
+/// Part of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    Shared,
+    Undo,
+    Local,
+}
+
+impl Space {
+    /// All spaces, in the order in which checkpoints list them.
+    pub const ALL: [Space; 3] = [Space::Shared, Space::Undo, Space::Local];
+}
+
+/// The store failed or holds bytes that cannot be right. The node stops; it is never answered to a client (law 5).
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("the state's store failed: {0}")]
+    Backend(String),
+    #[error("the state holds damaged bytes at {space:?} {key}: {what}")]
+    Damaged { space: Space, key: String, what: &'static str },
+}
+
+impl StorageError {
+    /// Damaged bytes at a key.
+    pub fn damaged(space: Space, key: &[u8], what: &'static str) -> Self {
+        StorageError::Damaged { space, key: format!("{}", Hex(key)), what }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A key and its value, as a scan yields them.
+pub type Row<'a> = Result<(&'a [u8], &'a [u8]), StorageError>;
+
+/// Reads of one consistent state.
+pub trait KvRead {
+    fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError>;
+
+    /// Rows with `from <= key`, and `key < to` where `to` is given, in byte order of keys.
+    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
+
+    /// The same rows, last first.
+    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
+}
+
+/// A write transaction: sees its own writes; nothing is visible to others before `commit`, and nothing at all when
+/// it is dropped without it.
+pub trait KvWrite: KvRead {
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError>;
+    /// Deleting an absent key is no error.
+    fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError>;
+    fn commit(self: Box<Self>) -> Result<(), StorageError>;
+}
+
+/// A store. Clones of one share the same state.
+pub trait Store: Clone + Send + Sync + 'static {
+    fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError>;
+    fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+}
