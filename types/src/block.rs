@@ -70,11 +70,7 @@ pub struct ParseRegion {
 /// The blocks of a slice of `size` bytes on a volume with blocks of `block_size` bytes, in order.
 pub fn blocks_of(slice: SliceId, size: u32, block_size: u32) -> impl Iterator<Item = BlockKey> {
     assert!(block_size > 0, "a volume's block size is never 0");
-    (0..size.div_ceil(block_size)).map(move |index| BlockKey {
-        slice,
-        index,
-        size: block_size.min(size - index * block_size),
-    })
+    (0..size.div_ceil(block_size)).map(move |index| BlockKey { slice, index, size: block_size.min(size - index * block_size) })
 }
 
 /// A committed slice: who it is, and what a copy of each of its blocks must look like (law 16).

@@ -36,26 +36,49 @@ pub enum Control {
     /// The first entry of a volume.
     Format(VolumeRecord),
     /// Starts an epoch; the first entry that carries its id. `slot` is fresh (law 7).
-    Start { epoch: Epoch, slot: Slot },
+    Start {
+        epoch: Epoch,
+        slot: Slot,
+    },
     /// Raises the version of the state machine (law 4).
     Version(u32),
     /// Advances control time by so many microseconds (law 6).
     Tick(ControlTime),
-    OpenSession { session: SessionId, info: SessionInfo },
+    OpenSession {
+        session: SessionId,
+        info: SessionInfo,
+    },
     /// Ends a session at its own wish.
-    CloseSession { session: SessionId },
+    CloseSession {
+        session: SessionId,
+    },
     /// Ends a session that was silent for a full lease (law 11).
-    Expire { session: SessionId },
+    Expire {
+        session: SessionId,
+    },
     /// Frees unlinked inodes that no session holds open.
-    Purge { inos: Vec<Ino> },
+    Purge {
+        inos: Vec<Ino>,
+    },
     /// Replaces a region's bucket: its incarnation and identity (law 12).
-    ReplaceBucket { region: crate::RegionId, incarnation: crate::Incarnation, bucket: crate::Uuid },
+    ReplaceBucket {
+        region: crate::RegionId,
+        incarnation: crate::Incarnation,
+        bucket: crate::Uuid,
+    },
     /// Adds a cluster to the roster: it tails the changelog and holds deletions from now on (law 14).
-    RosterAdd { cluster: ClusterId },
+    RosterAdd {
+        cluster: ClusterId,
+    },
     /// Takes a cluster off the roster.
-    RosterRemove { cluster: ClusterId },
+    RosterRemove {
+        cluster: ClusterId,
+    },
     /// Marks a roster cluster `needs snapshot`: it no longer holds the log, it still holds deletions (law 25).
-    RosterNeedsSnapshot { cluster: ClusterId, needs: bool },
+    RosterNeedsSnapshot {
+        cluster: ClusterId,
+        needs: bool,
+    },
     /// Forbids every shared mutation until the next start (law 21).
     Freeze,
 }

@@ -14,10 +14,10 @@ pub mod topology;
 mod volume;
 
 pub use attr::{Attr, NodeKind, Timestamp};
-pub use block::{BlockKey, BlockKeyError, blocks_of, ParseRegion, Slice, SliceView, CHUNK_SIZE, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE};
+pub use block::{BlockKey, BlockKeyError, CHUNK_SIZE, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, ParseRegion, Slice, SliceView, blocks_of};
 pub use entry::{Control, LocalTime, SessionInfo, SessionRequest, SharedBody, SharedEntry};
 pub use epoch::{Chain, Epoch, EpochId, Lineage};
 pub use error::ErrorKind;
 pub use ids::*;
-pub use op::{DirEntry, NewNode, NewSlice, Op, Outcome, Query, QueryReply, RenameMode, Reply, TimeChange};
+pub use op::{DirEntry, MAX_NAME, MAX_SYMLINK, NewNode, NewSlice, Op, Outcome, Query, QueryReply, RenameMode, Reply, TimeChange};
 pub use volume::{BucketIdentity, Compression, RegionRecord, VolumeRecord};

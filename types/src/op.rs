@@ -132,7 +132,10 @@ pub enum Reply {
     /// The inode after the operation (of [`Op::Make`], [`Op::Link`], [`Op::SetAttr`], [`Op::Truncate`], [`Op::CommitSlices`]).
     Attr(Attr),
     /// The first of the issued ids and how many.
-    Slices { first: SliceId, count: u32 },
+    Slices {
+        first: SliceId,
+        count: u32,
+    },
 }
 
 /// The answer to an [`Op`].
@@ -146,11 +149,19 @@ pub enum Query {
         #[serde(with = "serde_bytes_vec")]
         name: Vec<u8>,
     },
-    GetAttr { ino: Ino },
+    GetAttr {
+        ino: Ino,
+    },
     /// GetAttr, and the session holds the inode open from now on, until [`Query::Close`] or its end.
-    Open { ino: Ino },
-    Close { ino: Ino },
-    ReadLink { ino: Ino },
+    Open {
+        ino: Ino,
+    },
+    Close {
+        ino: Ino,
+    },
+    ReadLink {
+        ino: Ino,
+    },
     /// Entries after the name `after` (exclusive; `None` from the first), at most `limit`, in byte order of names.
     ReadDir {
         ino: Ino,
@@ -158,12 +169,19 @@ pub enum Query {
         limit: u32,
     },
     /// The slices of one chunk, in commit order.
-    Slices { ino: Ino, chunk: u32 },
+    Slices {
+        ino: Ino,
+        chunk: u32,
+    },
     StatFs,
     /// `..` of a directory.
-    Parent { ino: Ino },
+    Parent {
+        ino: Ino,
+    },
     /// One path of an inode, for messages to people; `None` when it has no name any more.
-    PathOf { ino: Ino },
+    PathOf {
+        ino: Ino,
+    },
 }
 
 /// One entry of a directory.
@@ -181,9 +199,16 @@ pub enum QueryReply {
     Attr(Attr),
     Target(#[serde(with = "serde_bytes_vec")] Vec<u8>),
     /// `more`: whether entries follow the last one.
-    Entries { entries: Vec<DirEntry>, more: bool },
+    Entries {
+        entries: Vec<DirEntry>,
+        more: bool,
+    },
     Slices(Vec<SliceView>),
-    StatFs { used_bytes: u64, used_inodes: u64, block_size: u32 },
+    StatFs {
+        used_bytes: u64,
+        used_inodes: u64,
+        block_size: u32,
+    },
     Parent(Ino),
     Path(Option<String>),
 }

@@ -1,1 +1,14 @@
+//! Messages between the parts: generated gRPC, the codec of operations and queries, the handshake, and the JSON views
+//! that operators, console and scripts see.
 
+pub mod admin;
+mod codec;
+pub mod view;
+
+pub use codec::{CodecError, MAX_MESSAGE_BYTES, PROTOCOL, check_header, decode, encode, header};
+
+/// Generated from `proto/farshore.proto`.
+#[allow(clippy::all, clippy::unwrap_used, missing_docs)]
+pub mod v1 {
+    tonic::include_proto!("farshore.v1");
+}
