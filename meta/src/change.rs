@@ -42,7 +42,10 @@ pub enum Event {
     Orphaned(Ino),
     /// A new epoch, or a rewind: the lineage as it now is.
     Lineage(Lineage),
-    Roster { cluster: ClusterId, on: bool },
+    Roster {
+        cluster: ClusterId,
+        on: bool,
+    },
     Formatted,
     BucketReplaced(farshore_types::RegionId),
 }

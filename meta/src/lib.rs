@@ -4,7 +4,27 @@
 //! transaction of a [`kv::Store`], applies a shared entry with [`apply_shared`], hands the returned [`Changes`] to the
 //! ledger in the same transaction, and commits. A [`kv::StorageError`] stops the node, it never becomes a reply (law 5).
 
+mod admit;
+mod apply;
 mod change;
+mod digest;
+mod dump;
+mod header;
+mod key;
 pub mod kv;
+mod query;
+mod rewind;
+mod row;
+mod txn;
+mod undo;
 
+pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, decode_entry, encode_entry};
+pub use apply::{MAX_ISSUED_RANGES, MAX_SESSION_TEXT, MAX_SESSIONS, MAX_UNACKNOWLEDGED, Stamped, apply_shared};
 pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
+pub use digest::digest_of;
+pub use dump::{DumpError, DumpHeader, load, load_into, read_dump, write_dump};
+pub use header::{Header, MACHINE_VERSION, RosterMember, digest, header, roster, volume};
+pub use query::{MAX_PATH_DEPTH, MAX_READ_DIR, SessionRecord, issued_to_ended, live_slices, orphans, query, sessions, slice_record};
+pub use rewind::{RewindError, rewind};
+pub use row::SliceRecord;
+pub use undo::{MAX_TRIM, lowest_reachable, trim_undo};

@@ -6,6 +6,12 @@
 //! time. Read transactions are snapshots and never wait for the writer. Neither syncs: the log and the checkpoints are
 //! the truth.
 
+mod lmdb;
+mod memory;
+
+pub use lmdb::Lmdb;
+pub use memory::Memory;
+
 use std::fmt;
 
 /// Part of the state.
@@ -53,10 +59,20 @@ pub trait KvRead {
     fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError>;
 
     /// Rows with `from <= key`, and `key < to` where `to` is given, in byte order of keys.
-    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
 
     /// The same rows, last first.
-    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
 }
 
 /// A write transaction: sees its own writes; nothing is visible to others before `commit`, and nothing at all when
@@ -65,6 +81,8 @@ pub trait KvWrite: KvRead {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError>;
     /// Deleting an absent key is no error.
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError>;
+    /// Deletes every row of a space, cheaper than one by one: a snapshot replaces a space as a whole.
+    fn clear(&mut self, space: Space) -> Result<(), StorageError>;
     fn commit(self: Box<Self>) -> Result<(), StorageError>;
 }
 

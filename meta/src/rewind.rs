@@ -1,0 +1,138 @@
+//! Rewind (law 20): the shared state goes back to an earlier index through before-images, in one transaction, and is then
+//! byte-equal to a fresh replay up to there. RaftIndex goes on; only LogIndex goes back.
+
+use crate::change::{Changes, Event, SliceAdded};
+use crate::digest::{add, subtract};
+use crate::header::{digest, header, put_digest, volume};
+use crate::key;
+use crate::kv::{KvWrite, Space, StorageError};
+use crate::row::{SliceRecord, decode, key_number};
+use crate::undo::{decode_undo, lowest_reachable, undo_key};
+use farshore_types::{ClusterId, Digest, Ino, LogIndex, SessionId, SliceId, VolumeRecord};
+use std::collections::BTreeMap;
+
+/// Why a rewind was not done. Except after a storage error, the transaction is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum RewindError {
+    #[error("before-images reach down to index {lowest} only; a rewind to {to} needs a snapshot")]
+    TooLow { to: LogIndex, lowest: LogIndex },
+    #[error("index {to} was not reached yet; {applied} is applied")]
+    Ahead { to: LogIndex, applied: LogIndex },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Undoes every entry above `to`. The changes name what lives again, what was never made, and what others must hear of;
+/// everything cached of this volume is void.
+pub fn rewind(kv: &mut dyn KvWrite, to: LogIndex) -> Result<Changes, RewindError> {
+    let applied = header(kv)?.index;
+    if to > applied {
+        return Err(RewindError::Ahead { to, applied });
+    }
+    check_reach(kv, to, applied)?;
+    let old_volume = volume(kv)?;
+    let mut watched = Watched::new();
+    let mut digest = digest(kv)?;
+    for index in (to.0 + 1..=applied.0).rev() {
+        digest = undo_one(kv, LogIndex(index), digest, &mut watched)?;
+    }
+    put_digest_of(kv, to, digest)?;
+    let mut changes = compare(kv, watched, old_volume)?;
+    let back = header(kv)?;
+    assert_eq!(back.index, to, "law 20: the before-images lead to the index that they claim");
+    changes.events.push(Event::Lineage(back.lineage));
+    changes.rewound = Some(to);
+    Ok(changes)
+}
+
+/// Rows whose fate others must hear of, as they were before the rewind.
+type Watched = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Whether every before-image from `applied` down to `to` is there.
+fn check_reach(kv: &dyn crate::kv::KvRead, to: LogIndex, applied: LogIndex) -> Result<(), RewindError> {
+    let mut lowest = applied;
+    for row in kv.scan_back(Space::Undo, &undo_key(to.next()), Some(&undo_key(applied.next())))? {
+        if row?.0 != undo_key(lowest) {
+            break;
+        }
+        lowest = LogIndex(lowest.0 - 1);
+    }
+    assert!(lowest >= to, "the scan ends above `to`");
+    if lowest == to { Ok(()) } else { Err(RewindError::TooLow { to, lowest: lowest.max(lowest_reachable(kv)?) }) }
+}
+
+fn undo_one(kv: &mut dyn KvWrite, index: LogIndex, mut digest: Digest, watched: &mut Watched) -> Result<Digest, StorageError> {
+    let undo = undo_key(index);
+    let row = kv.get(Space::Undo, &undo)?.ok_or_else(|| StorageError::damaged(Space::Undo, &undo, "the row vanished"))?.to_vec();
+    for image in decode_undo(&undo, &row)? {
+        let new = kv.get(Space::Shared, image.key)?;
+        if is_watched(image.key) && !watched.contains_key(image.key) {
+            watched.insert(image.key.to_vec(), new.map(<[u8]>::to_vec));
+        }
+        digest = new.map_or(digest, |new| subtract(digest, image.key, new));
+        match image.value {
+            Some(old) => {
+                digest = add(digest, image.key, old);
+                kv.put(Space::Shared, image.key, old)?;
+            }
+            None => kv.delete(Space::Shared, image.key)?,
+        }
+    }
+    kv.delete(Space::Undo, &undo)?;
+    Ok(digest)
+}
+
+/// The empty history has no digest row, as a fresh store has none.
+fn put_digest_of(kv: &mut dyn KvWrite, to: LogIndex, digest: Digest) -> Result<(), StorageError> {
+    if to == LogIndex(0) {
+        assert_eq!(digest, Digest::default(), "law 2: the empty state has the empty sum");
+        return kv.delete(Space::Shared, key::DIGEST);
+    }
+    put_digest(kv, digest)
+}
+
+fn is_watched(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(key::SLICE_TAG | key::SESSION_TAG | key::ORPHAN_TAG | key::ROSTER_TAG)))
+}
+
+/// What became of the watched rows.
+fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>) -> Result<Changes, StorageError> {
+    let mut changes = Changes::default();
+    for (key, was) in watched {
+        let is = kv.get(Space::Shared, &key)?;
+        let appeared = match (&was, is) {
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            // A slice that was dropped and committed anew would be another block interval; ids are never reused.
+            _ => continue,
+        };
+        match key.first() {
+            Some(&key::SLICE_TAG) => {
+                let list = if appeared { &mut changes.added } else { &mut changes.removed };
+                list.push(slice(&key, is.or(was.as_deref()).unwrap_or_default())?);
+            }
+            Some(&key::SESSION_TAG) => {
+                let id = key.get(1..17).and_then(|id| id.try_into().ok()).map(SessionId);
+                let id = id.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "the key is no session's"))?;
+                changes.events.push(if appeared { Event::SessionOpened(id) } else { Event::SessionEnded(id) });
+            }
+            Some(&key::ORPHAN_TAG) if appeared => changes.events.push(Event::Orphaned(Ino(key_number(&key, 1)?))),
+            Some(&key::ROSTER_TAG) => {
+                let cluster = ClusterId(key.get(1).copied().unwrap_or_default());
+                changes.events.push(Event::Roster { cluster, on: appeared });
+            }
+            _ => {}
+        }
+    }
+    for old in old_volume.iter().flat_map(|volume| &volume.regions) {
+        if volume(kv)?.is_some_and(|new| new.region_by_id(old.id).is_some_and(|new| new != old)) {
+            changes.events.push(Event::BucketReplaced(old.id));
+        }
+    }
+    Ok(changes)
+}
+
+fn slice(key: &[u8], value: &[u8]) -> Result<SliceAdded, StorageError> {
+    let record: SliceRecord = decode(key, value)?;
+    Ok(SliceAdded { id: SliceId(key_number(key, 1)?), size: record.size, added: record.added, time: record.time, origin: record.origin })
+}

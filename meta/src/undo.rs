@@ -1,0 +1,70 @@
+//! Before-images (law 20): one row of the undo space for each LogIndex, with the value that every shared key it changed
+//! had before. They reach down to the lowest floor of the roster; whoever owns the floors trims.
+
+use crate::kv::{KvRead, KvWrite, Space, StorageError};
+use farshore_types::LogIndex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of an undo row's encoding.
+const UNDO_VERSION: u8 = 1;
+/// Rows that one call of [`trim_undo`] removes at most.
+pub const MAX_TRIM: usize = 4096;
+
+/// Shared keys with their values before an entry; `None`: absent.
+pub(crate) type BeforeImages = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BeforeImage<'a> {
+    #[serde(borrow)]
+    pub key: &'a [u8],
+    #[serde(borrow)]
+    pub value: Option<&'a [u8]>,
+}
+
+pub(crate) fn undo_key(index: LogIndex) -> [u8; 8] {
+    index.0.to_be_bytes()
+}
+
+/// The bytes of an undo row. Equal histories have equal undo rows: keys are in order.
+pub(crate) fn encode_undo(before: &BeforeImages) -> Vec<u8> {
+    let images: Vec<BeforeImage> = before.iter().map(|(key, value)| BeforeImage { key, value: value.as_deref() }).collect();
+    postcard::to_extend(&images, vec![UNDO_VERSION]).expect("postcard fails only for lengths that are not known beforehand")
+}
+
+/// The images in an undo row.
+pub(crate) fn decode_undo<'a>(key: &[u8], bytes: &'a [u8]) -> Result<Vec<BeforeImage<'a>>, StorageError> {
+    let damaged = |what| StorageError::damaged(Space::Undo, key, what);
+    match bytes.split_first() {
+        Some((&UNDO_VERSION, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((images, [])) => Ok(images),
+            _ => Err(damaged("the before-images cannot be read")),
+        },
+        _ => Err(damaged("the before-images have a version that this build does not know")),
+    }
+}
+
+/// The lowest index to which [`crate::rewind`] can go; the applied one when there is no undo row.
+pub fn lowest_reachable(kv: &dyn KvRead) -> Result<LogIndex, StorageError> {
+    match kv.scan(Space::Undo, &[], None)?.next() {
+        Some(row) => {
+            let (key, _) = row?;
+            let first = crate::key::number(key, 0).filter(|first| *first > 0);
+            first.map(|first| LogIndex(first - 1)).ok_or_else(|| StorageError::damaged(Space::Undo, key, "the key is no index"))
+        }
+        None => Ok(crate::header(kv)?.index),
+    }
+}
+
+/// Removes before-images that reach below `below`: that index itself stays reachable. Removes at most [`MAX_TRIM`] rows
+/// and says how many it removed; fewer than that means that it is done.
+pub fn trim_undo(kv: &mut dyn KvWrite, below: LogIndex) -> Result<usize, StorageError> {
+    let mut keys = Vec::new();
+    for row in kv.scan(Space::Undo, &[], Some(&undo_key(below.next())))?.take(MAX_TRIM) {
+        keys.push(row?.0.to_vec());
+    }
+    for key in &keys {
+        kv.delete(Space::Undo, key)?;
+    }
+    Ok(keys.len())
+}
