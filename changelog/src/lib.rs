@@ -1,1 +1,38 @@
+//! The log on disk: segments, group commit, chain, recovery, purge; and the judge of mirrored entries.
+//!
+//! The log stores opaque entries by [`RaftIndex`](farshore_types::RaftIndex) and knows nothing of consensus. Its
+//! promises: what was reported as flushed is found again after any crash (law 24); damage is never taken for a torn tail
+//! (law 24); every persisted byte is covered by a magic, a version and a checksum (law 26); every buffer has a named
+//! bound (law 27).
+//!
+//! Two ways to use it: [`LogFiles`] is synchronous and has no thread, which is what a simulator needs; [`Log`] puts a
+//! writer thread around it, so that all appends that wait share one write and one fdatasync.
 
+mod batch;
+mod catalogue;
+mod chain;
+mod classify;
+mod disk;
+mod error;
+mod files;
+mod format;
+mod hard_state;
+mod judge;
+mod mark;
+mod reader;
+mod recover;
+mod segment;
+
+
+pub use chain::extend;
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use error::LogError;
+pub use files::{LogFiles, Options};
+pub use format::{DEFAULT_SEGMENT_BYTES, MAX_BATCH_BYTES, MAX_ENTRY_BYTES, MIN_SEGMENT_BYTES};
+pub use hard_state::{MAX_SMALL_BYTES, SmallFile, SmallFileError};
+pub use judge::{Offer, Verdict, judge};
+pub use mark::FailureMark;
+pub use recover::{Damage, Recovered, TornTail};
+
+/// One entry: its index and its bytes, shared with whoever else holds them.
+pub type Entry = (farshore_types::RaftIndex, std::sync::Arc<[u8]>);
