@@ -2,6 +2,7 @@
 //! that operators, console and scripts see.
 
 pub mod admin;
+pub mod admin_client;
 mod codec;
 pub mod view;
 
