@@ -1,0 +1,1 @@
+//! Paths, for the commands that do without a mount.
