@@ -16,7 +16,7 @@
 //! | `s` slice | committed slice |
 //! | `S` session | what a session said of itself |
 //! | `W` session | its window of sequences |
-//! | `I` session first | a range of slice ids issued to it and not named yet |
+//! | `I` session last | a range of slice ids issued to it and not named yet |
 //! | `R` session sequence | kept reply |
 
 use farshore_types::{ClusterId, Ino, LogIndex, MAX_NAME, Sequence, SessionId, SliceId};
@@ -142,8 +142,8 @@ pub(crate) fn issued_all(id: SessionId) -> Key {
     Key::tag(ISSUED_TAG).with(&id.0)
 }
 
-pub(crate) fn issued(id: SessionId, first: SliceId) -> Key {
-    issued_all(id).with(&first.0.to_be_bytes())
+pub(crate) fn issued(id: SessionId, last: SliceId) -> Key {
+    issued_all(id).with(&last.0.to_be_bytes())
 }
 
 pub(crate) fn replies(id: SessionId) -> Key {

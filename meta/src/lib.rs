@@ -19,7 +19,10 @@ mod txn;
 mod undo;
 
 pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, decode_entry, encode_entry};
-pub use apply::{MAX_ISSUED_RANGES, MAX_SESSION_TEXT, MAX_SESSIONS, MAX_UNACKNOWLEDGED, Stamped, apply_shared};
+pub use apply::{
+    MAX_ALLOC_SLICES, MAX_COMMIT_SLICES, MAX_FILE_SIZE, MAX_ISSUED_RANGES, MAX_LINKS, MAX_SESSION_TEXT, MAX_SESSIONS, MAX_UNACKNOWLEDGED, Stamped,
+    apply_shared,
+};
 pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
 pub use digest::digest_of;
 pub use dump::{DumpError, DumpHeader, load, load_into, read_dump, write_dump};

@@ -1,6 +1,6 @@
 //! Queries: one consistent state in, one answer out.
 
-use crate::apply::{Fail, outcome};
+use crate::apply::{Fail, issued_range, outcome};
 use crate::header::volume;
 use crate::key;
 use crate::kv::{KvRead, Row, Space, StorageError};
@@ -228,21 +228,9 @@ pub fn issued_to_ended(kv: &dyn KvRead, id: SliceId) -> Result<bool, StorageErro
     }
     let all = key::Key::tag(key::SESSION_TAG);
     for row in kv.scan(Space::Shared, &all, Some(&all.end()))? {
-        if issued_range(kv, session_id(row?.0)?, id)?.is_some() {
+        if issued_range(&kv, session_id(row?.0)?, id)?.is_some() {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// The range of ids, issued to the session and not named yet, that holds `id`: its first id and its length.
-pub(crate) fn issued_range(kv: &dyn KvRead, session: SessionId, id: SliceId) -> Result<Option<(SliceId, u32)>, StorageError> {
-    let end = key::issued(session, SliceId(id.0 + 1));
-    let Some(row) = kv.scan_back(Space::Shared, &key::issued_all(session), Some(&end))?.next() else {
-        return Ok(None);
-    };
-    let (key, value) = row?;
-    let first = key_number(key, 17)?;
-    let count: u32 = decode(key, value)?;
-    Ok((id.0 - first < u64::from(count)).then_some((SliceId(first), count)))
 }

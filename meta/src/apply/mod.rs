@@ -4,9 +4,13 @@
 //! Every operation checks first and writes after, so that one that fails has changed nothing. A storage error leaves the
 //! transaction half-done: the caller drops it and stops the node (law 5).
 
+mod content;
 mod control;
+mod issue;
 mod op;
+mod rename;
 mod session;
+mod tree;
 
 use crate::change::{Applied, Changes, Event, Touched};
 use crate::header::{Header, header};
@@ -16,8 +20,12 @@ use crate::row::{Inode, Usage, encode};
 use crate::txn::{SharedRead, SharedTxn};
 use farshore_types::{Chain, ErrorKind, Ino, LogIndex, Outcome, SessionId, SharedBody, SharedEntry, Timestamp, VolumeRecord};
 
-pub use session::{MAX_ISSUED_RANGES, MAX_UNACKNOWLEDGED};
+pub use content::{MAX_COMMIT_SLICES, MAX_FILE_SIZE};
 pub use control::{MAX_SESSION_TEXT, MAX_SESSIONS};
+pub use issue::MAX_ALLOC_SLICES;
+pub(crate) use issue::issued_range;
+pub use op::MAX_LINKS;
+pub use session::{MAX_ISSUED_RANGES, MAX_UNACKNOWLEDGED};
 
 /// An entry with its place in the history, as the judge has assigned it (law 1).
 #[derive(Clone, Copy, Debug)]

@@ -1,15 +1,55 @@
-//! Which operation goes where.
+//! Which operation goes where, and what all of them check.
 
 use super::{Apply, Fail};
-use crate::row::Window;
-use farshore_types::{ErrorKind, Ino, Op, Reply, SessionId};
+use crate::key;
+use crate::kv::StorageError;
+use crate::row::{Dentry, Inode, Window};
+use crate::txn::SharedRead;
+use farshore_types::{ErrorKind, Ino, MAX_NAME, Op, Reply, SessionId};
+
+/// Links to one inode, inclusive; of a directory, 2 and its subdirectories.
+pub const MAX_LINKS: u32 = i32::MAX as u32;
 
 impl Apply<'_> {
-    pub(super) fn op(&mut self, _session: SessionId, _op: &Op, _window: &mut Window) -> Result<Reply, Fail> {
-        Err(ErrorKind::Unsupported.into())
+    pub(super) fn op(&mut self, session: SessionId, op: &Op, window: &mut Window) -> Result<Reply, Fail> {
+        match op {
+            Op::Make { parent, name, node, mode, uid, gid } => self.make(*parent, name, node, *mode, *uid, *gid),
+            Op::Unlink { parent, name } => self.unlink(*parent, name),
+            Op::Rmdir { parent, name } => self.rmdir(*parent, name),
+            Op::Rename { parent, name, new_parent, new_name, mode } => self.rename((*parent, name), (*new_parent, new_name), *mode),
+            Op::Link { ino, new_parent, new_name } => self.link(*ino, *new_parent, new_name),
+            Op::SetAttr { ino, mode, uid, gid, atime, mtime } => self.set_attr(*ino, *mode, (*uid, *gid), (*atime, *mtime)),
+            Op::Truncate { ino, size } => self.truncate(*ino, *size),
+            Op::CommitSlices { ino, slices, clear_set_id } => self.commit_slices(session, window, *ino, slices, *clear_set_id),
+            Op::AllocSlices { count } => self.alloc_slices(session, window, *count),
+            Op::CloseSlices { below } => self.close_slices(session, window, *below),
+        }
     }
 
-    pub(super) fn purge(&mut self, _ino: Ino) -> Result<(), Fail> {
-        Err(ErrorKind::Unsupported.into())
+    /// A directory in which names may be changed. One that was removed and is still open has no names any more.
+    pub(super) fn directory(&self, ino: Ino) -> Result<Inode, Fail> {
+        let inode = self.inode(ino)?;
+        if !inode.is_directory() {
+            return Err(ErrorKind::NotDirectory.into());
+        }
+        if inode.nlink == 0 {
+            return Err(ErrorKind::NotFound.into());
+        }
+        Ok(inode)
     }
+
+    pub(super) fn dentry(&self, parent: Ino, name: &[u8]) -> Result<Option<Dentry>, StorageError> {
+        self.txn.row(&key::entry(parent, name))
+    }
+}
+
+/// Names that a directory can hold; the kernel resolves `.` and `..` itself.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Fail> {
+    if name.len() > MAX_NAME {
+        return Err(ErrorKind::NameTooLong.into());
+    }
+    if matches!(name, b"" | b"." | b"..") || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return Err(ErrorKind::InvalidArgument.into());
+    }
+    Ok(())
 }

@@ -1,0 +1,224 @@
+//! Names: make, unlink, rmdir, link. Permissions are the kernel's business (`default_permissions`), link counts and times
+//! are this one's, as POSIX has them.
+
+use super::op::{MAX_LINKS, check_name};
+use super::{Apply, Fail};
+use crate::change::{Event, Touched};
+use crate::key;
+use crate::kv::{Space, StorageError};
+use crate::row::{Body, Dentry, Inode, encode, key_number};
+use crate::txn::SharedRead;
+use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply};
+
+const SET_GID: u16 = 0o2000;
+/// All bits that a mode may have.
+pub(super) const MODE_BITS: u16 = 0o7777;
+/// A symbolic link's mode means nothing and is shown as this.
+const SYMLINK_MODE: u16 = 0o777;
+
+impl Apply<'_> {
+    pub(super) fn make(&mut self, parent: Ino, name: &[u8], node: &NewNode, mode: u16, uid: u32, gid: u32) -> Result<Reply, Fail> {
+        check_name(name)?;
+        let body = new_body(node)?;
+        let mut dir = self.directory(parent)?;
+        if self.dentry(parent, name)?.is_some() {
+            return Err(ErrorKind::Exists.into());
+        }
+        let is_directory = body == Body::Directory;
+        if is_directory && dir.nlink >= MAX_LINKS {
+            return Err(ErrorKind::TooManyLinks.into());
+        }
+        let ino = self.next_ino()?;
+        let inherits = dir.mode & SET_GID != 0;
+        let mode = match node {
+            NewNode::Symlink(_) => SYMLINK_MODE,
+            NewNode::Directory if inherits => mode & MODE_BITS | SET_GID,
+            _ => mode & MODE_BITS,
+        };
+        let inode = Inode {
+            body,
+            mode,
+            uid,
+            gid: if inherits { dir.gid } else { gid },
+            nlink: if is_directory { 2 } else { 1 },
+            parent,
+            version: self.index,
+            ctime: self.now,
+            mtime: None,
+            atime: None,
+        };
+        self.put_inode(ino, &inode)?;
+        self.put_entry(parent, name, Dentry { ino, kind: node.kind() })?;
+        dir.nlink += u32::from(is_directory);
+        self.put_modified(parent, dir)?;
+        self.usage.inodes += 1;
+        Ok(Reply::Attr(inode.attr(ino)))
+    }
+
+    fn next_ino(&mut self) -> Result<Ino, Fail> {
+        let counter = self.header.next_ino;
+        if counter >= 1 << COUNTER_BITS {
+            return Err(ErrorKind::NoSpace.into());
+        }
+        self.header.next_ino += 1;
+        Ok(Ino(self.header.slot.id(counter)))
+    }
+
+    pub(super) fn unlink(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Fail> {
+        check_name(name)?;
+        let dir = self.directory(parent)?;
+        let dentry = self.dentry(parent, name)?.ok_or(ErrorKind::NotFound)?;
+        if dentry.kind == NodeKind::Directory {
+            return Err(ErrorKind::IsDirectory.into());
+        }
+        self.delete_entry(parent, name)?;
+        self.drop_link(dentry.ino, parent)?;
+        self.put_modified(parent, dir)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn rmdir(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Fail> {
+        check_name(name)?;
+        let mut dir = self.directory(parent)?;
+        let dentry = self.dentry(parent, name)?.ok_or(ErrorKind::NotFound)?;
+        if dentry.kind != NodeKind::Directory {
+            return Err(ErrorKind::NotDirectory.into());
+        }
+        self.check_empty(dentry.ino)?;
+        self.delete_entry(parent, name)?;
+        self.drop_directory(dentry.ino)?;
+        dir.nlink -= 1;
+        self.put_modified(parent, dir)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn link(&mut self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Reply, Fail> {
+        check_name(new_name)?;
+        let mut inode = self.inode(ino)?;
+        if inode.is_directory() {
+            return Err(ErrorKind::NotPermitted.into());
+        }
+        let dir = self.directory(new_parent)?;
+        if self.dentry(new_parent, new_name)?.is_some() {
+            return Err(ErrorKind::Exists.into());
+        }
+        if inode.nlink == 0 {
+            // Its purge may be under way; a name must not bring it back.
+            return Err(ErrorKind::NotFound.into());
+        }
+        if inode.nlink >= MAX_LINKS {
+            return Err(ErrorKind::TooManyLinks.into());
+        }
+        if inode.nlink == 1 {
+            self.count_link(ino, inode.parent, true)?;
+        }
+        self.count_link(ino, new_parent, true)?;
+        inode.nlink += 1;
+        inode.changed(self.now, self.index);
+        self.put_inode(ino, &inode)?;
+        self.touch(Touched::Inode(ino));
+        self.put_entry(new_parent, new_name, Dentry { ino, kind: inode.kind() })?;
+        self.put_modified(new_parent, dir)?;
+        Ok(Reply::Attr(inode.attr(ino)))
+    }
+
+    pub(super) fn check_empty(&self, directory: Ino) -> Result<(), Fail> {
+        let all = key::entries(directory);
+        match self.txn.rows(&all, &all.end())?.next().transpose()? {
+            Some(_) => Err(ErrorKind::NotEmpty.into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn put_entry(&mut self, parent: Ino, name: &[u8], dentry: Dentry) -> Result<(), StorageError> {
+        self.txn.put(&key::entry(parent, name), &encode(&dentry))?;
+        self.touch(Touched::Entry { parent, name: name.to_vec() });
+        Ok(())
+    }
+
+    pub(super) fn delete_entry(&mut self, parent: Ino, name: &[u8]) -> Result<(), StorageError> {
+        self.txn.delete(&key::entry(parent, name))?;
+        self.touch(Touched::Entry { parent, name: name.to_vec() });
+        Ok(())
+    }
+
+    /// Stores a directory whose names changed.
+    pub(super) fn put_modified(&mut self, ino: Ino, mut dir: Inode) -> Result<(), StorageError> {
+        assert!(dir.nlink >= 2, "a directory that has a name and an own entry has two links");
+        dir.modified(self.now, self.index);
+        self.put_inode(ino, &dir)?;
+        self.touch(Touched::Inode(ino));
+        Ok(())
+    }
+
+    /// An inode that is no directory lost a name in `parent`.
+    pub(super) fn drop_link(&mut self, ino: Ino, parent: Ino) -> Result<(), StorageError> {
+        let mut inode = self.named_inode(ino)?;
+        assert!(inode.nlink > 0 && !inode.is_directory(), "a name counts as a link");
+        if inode.nlink > 1 {
+            self.count_link(ino, parent, false)?;
+        }
+        inode.nlink -= 1;
+        inode.changed(self.now, self.index);
+        if inode.nlink == 1 {
+            inode.parent = self.last_link(ino)?;
+        }
+        self.put_inode(ino, &inode)?;
+        self.touch(Touched::Inode(ino));
+        if inode.nlink == 0 { self.orphan(ino) } else { Ok(()) }
+    }
+
+    /// An empty directory lost its name.
+    pub(super) fn drop_directory(&mut self, ino: Ino) -> Result<(), StorageError> {
+        let mut inode = self.named_inode(ino)?;
+        assert_eq!(inode.nlink, 2, "an empty directory has its name and its own entry");
+        inode.nlink = 0;
+        inode.changed(self.now, self.index);
+        self.put_inode(ino, &inode)?;
+        self.touch(Touched::Inode(ino));
+        self.orphan(ino)
+    }
+
+    fn orphan(&mut self, ino: Ino) -> Result<(), StorageError> {
+        self.txn.put(&key::orphan(ino), &encode(&()))?;
+        self.event(Event::Orphaned(ino));
+        Ok(())
+    }
+
+    /// Counts a name more, or one less, of an inode of several links in one directory.
+    pub(super) fn count_link(&mut self, ino: Ino, parent: Ino, more: bool) -> Result<(), StorageError> {
+        let key = key::link(ino, parent);
+        let count: u32 = self.txn.row(&key)?.unwrap_or_default();
+        let count = if more { count.checked_add(1) } else { count.checked_sub(1) };
+        match count {
+            Some(0) => self.txn.delete(&key),
+            Some(count) => self.txn.put(&key, &encode(&count)),
+            None => Err(StorageError::damaged(Space::Shared, &key, "links were miscounted")),
+        }
+    }
+
+    /// The directory of the only name that is left; its row goes, since the inode itself tells from now on.
+    fn last_link(&mut self, ino: Ino) -> Result<Ino, StorageError> {
+        let all = key::links(ino);
+        let rows = self.txn.keys(&all, &all.end())?;
+        let [row] = rows.as_slice() else {
+            return Err(StorageError::damaged(Space::Shared, &all, "one link is left, and not one row"));
+        };
+        self.txn.delete(row)?;
+        Ok(Ino(key_number(row, all.len())?))
+    }
+}
+
+fn new_body(node: &NewNode) -> Result<Body, Fail> {
+    Ok(match node {
+        NewNode::File => Body::File { size: 0 },
+        NewNode::Directory => Body::Directory,
+        NewNode::Symlink(target) if target.len() > MAX_SYMLINK => return Err(ErrorKind::NameTooLong.into()),
+        NewNode::Symlink(target) if target.is_empty() || target.contains(&0) => return Err(ErrorKind::InvalidArgument.into()),
+        NewNode::Symlink(target) => Body::Symlink { target: target.clone() },
+        NewNode::Fifo => Body::Fifo,
+        NewNode::Socket => Body::Socket,
+        NewNode::CharDevice(rdev) => Body::CharDevice { rdev: *rdev },
+        NewNode::BlockDevice(rdev) => Body::BlockDevice { rdev: *rdev },
+    })
+}
