@@ -24,7 +24,7 @@ pub use format::{FormatError, Md5Tag, ObjectInfo};
 pub use list::{Listed, ListRequest, Page};
 pub use path::{KEY_BYTES_MAX, PART_BYTES_MAX};
 pub use read::Reader;
-pub use write::{Condition, Published, Writer};
+pub use write::{Condition, Parked, Published, Writer};
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};

@@ -4,6 +4,7 @@
 use super::{Store, StoreError, TEMPORARY_NAME};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -15,7 +16,19 @@ const NAMES_TRIED_MAX: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub(super) file: File,
-    pub(super) path: PathBuf,
+    pub(super) path: Removed,
+}
+
+/// A path at which no file is wanted any more once this is dropped.
+#[derive(Debug)]
+pub(super) struct Removed(PathBuf);
+
+impl Deref for Removed {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Temporary {
@@ -32,17 +45,17 @@ impl Temporary {
             // Another process that cleans up may have been quicker than the lock.
             let ours = file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.nlink() == 1);
             if ours {
-                return Ok(Temporary { file, path });
+                return Ok(Temporary { file, path: Removed(path) });
             }
         }
         Err(StoreError::Io { action: "find a free name in", path: directory, source: ErrorKind::AlreadyExists.into() })
     }
 }
 
-impl Drop for Temporary {
+impl Drop for Removed {
     fn drop(&mut self) {
         // After a rename there is nothing to remove; what stays is removed at the next opening.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
 }
 

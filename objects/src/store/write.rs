@@ -1,17 +1,19 @@
 //! Writing and deleting.
 
 use super::format::{Md5Tag, ObjectInfo};
-use super::temporary::Temporary;
+use super::temporary::{Removed, Temporary};
 use super::{DURABLE_DIRECTORIES_MAX, Store, StoreError, path};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Times a directory is made anew when deletes keep removing it as empty.
 const DIRECTORY_TRIES_MAX: u32 = 64;
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// When a write may take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Closes the file and keeps it for later. Only in a store that is used [`Sharing::Alone`](super::Sharing): another
+    /// process would take it for abandoned.
+    pub fn park(self) -> Parked {
+        Parked { path: self.temporary.path, size: self.size, crc32c: self.crc32c }
+    }
+
     /// Bytes appended so far.
     pub fn size(&self) -> u64 {
         self.size
@@ -55,6 +63,41 @@ impl Writer {
     /// Checksum of the bytes appended so far.
     pub fn crc32c(&self) -> u32 {
         self.crc32c
+    }
+}
+
+/// Data set aside without an open file, such as a part of a multipart upload; removed when dropped.
+#[derive(Debug)]
+pub struct Parked {
+    path: Removed,
+    size: u64,
+    crc32c: u32,
+}
+
+impl Parked {
+    /// Bytes of data.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends the data to an object being written, verified.
+    pub fn append_to(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let mut file = File::open(&*self.path).map_err(StoreError::io("open", &self.path))?;
+        let mut piece = vec![0; COPY_BYTES];
+        let mut found = 0;
+        loop {
+            let length = file.read(&mut piece).map_err(StoreError::io("read", &self.path))?;
+            if length == 0 {
+                break;
+            }
+            found = crc32c::crc32c_append(found, &piece[..length]);
+            writer.append(&piece[..length])?;
+        }
+        if found != self.crc32c {
+            let key = self.path.display().to_string();
+            return Err(StoreError::Corrupt { key, expected: self.crc32c, found });
+        }
+        Ok(())
     }
 }
 
