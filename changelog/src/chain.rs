@@ -31,7 +31,7 @@ mod tests {
         let first = extend(&Chain::default(), LogIndex(1), b"first");
         let second = extend(&first, LogIndex(2), b"second");
         assert_eq!(hex(&first), "943354f909b2ce1dd58682573a8ddcd87b6c3807bfeacfc0535f1684f576577c");
-        assert_eq!(hex(&second), "GOLDEN2");
+        assert_eq!(hex(&second), "d250a604fb9fa6125539cca6268e81e6972c0d17e07d9fbd426f9394390676a9");
     }
 
     #[test]

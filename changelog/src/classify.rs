@@ -6,7 +6,7 @@
 //! 2. a later batch that was written when this one was flushed already: damage;
 //! 3. the batch's last byte is zero, which it never is when whole: the write broke off, a tear;
 //! 4. a whole sector inside the batch is zero: that sector was never written, a tear;
-//! 5. its first sector is zero and something follows: as 4;
+//! 5. its first byte is zero, which no batch's is, and something follows: its header was never written, as 4;
 //! 6. anything else is bytes that were written and have changed since: damage.
 //!
 //! What cannot be told apart: a whole sector of the last batch that went back to zeros after it was flushed looks like
@@ -67,7 +67,7 @@ pub(crate) fn classify(file: &dyn DiskFile, offset: u64, length: u64, sequence: 
     let torn = Ending::Torn { bytes: rest.end - offset };
     let mut window = Window::new(file, length);
     let first = window.at(offset, SECTOR)?;
-    if first.iter().all(|byte| *byte == 0) {
+    if first.first() == Some(&0) {
         return Ok(torn);
     }
     let Some(header) = BatchHeader::decode(first) else {

@@ -39,12 +39,21 @@ pub struct Options {
 impl Options {
     /// The usual sizes.
     pub fn new(group: GroupId) -> Options {
-        Options { group, segment_bytes: DEFAULT_SEGMENT_BYTES, cache_bytes: 64 << 20 }
+        Options { group, segment_bytes: DEFAULT_SEGMENT_BYTES, cache_bytes: crate::view::CACHE_BYTES }
     }
 }
 
 /// A slot for a preallocated file that waits to become the next segment.
 pub(crate) type Spare = Arc<Mutex<Option<Arc<dyn DiskFile>>>>;
+
+/// What is needed to make a spare from another thread. The slot stays locked while a spare is made or used, since both
+/// go by the same names.
+pub(crate) struct SpareKit {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+    pub segment_bytes: u64,
+    pub slot: Spare,
+}
 
 /// The log's files.
 pub struct LogFiles {
@@ -235,6 +244,11 @@ impl LogFiles {
         (MAX_BATCH_BYTES as u64).min(room) as usize
     }
 
+    /// The largest entry that fits into a batch of its own, with a truncation before it.
+    pub(crate) fn entry_bytes_max(&self) -> usize {
+        MAX_ENTRY_BYTES.min(self.batch_bytes_max() - batch_bytes(2 * record_bytes(0)))
+    }
+
     /// Refuses what would break the log, before anything is written. A truncation that cuts nothing is none.
     fn check(&self, cut: Option<RaftIndex>, entries: &[Entry]) -> Result<Option<RaftIndex>, LogError> {
         let (first, next) = {
@@ -250,7 +264,7 @@ impl LogFiles {
             if *index != expected {
                 return Err(LogError::NotNext { expected, got: *index });
             }
-            let max = MAX_ENTRY_BYTES.min(self.batch_bytes_max() - batch_bytes(record_bytes(0)));
+            let max = self.entry_bytes_max();
             if payload.len() > max {
                 return Err(LogError::TooLarge { bytes: payload.len() as u64, max: max as u64 });
             }
@@ -321,12 +335,14 @@ impl LogFiles {
             previous: self.previous,
             void,
         };
-        let ready = lock(&self.spare).take();
-        let made = match ready {
-            Some(spare) => Ok(spare),
-            None => segment::make_spare(self.disk.as_ref(), &self.dir, self.options.segment_bytes),
+        let made = {
+            let mut slot = lock(&self.spare);
+            let spare = match slot.take() {
+                Some(spare) => Ok(spare),
+                None => segment::make_spare(self.disk.as_ref(), &self.dir, self.options.segment_bytes),
+            };
+            spare.and_then(|spare| segment::create(self.disk.as_ref(), &self.dir, header, spare))
         };
-        let made = made.and_then(|spare| segment::create(self.disk.as_ref(), &self.dir, header, spare));
         match made {
             Ok(segment) => {
                 self.next_ordinal += 1;
@@ -410,8 +426,17 @@ impl LogFiles {
         self.catalogue.clone()
     }
 
-    /// What is needed to make a spare from another thread.
-    pub(crate) fn spare_kit(&self) -> (Arc<dyn Disk>, PathBuf, u64, Spare) {
-        (self.disk.clone(), self.dir.clone(), self.options.segment_bytes, self.spare.clone())
+    pub(crate) fn spare_kit(&self) -> SpareKit {
+        SpareKit {
+            disk: self.disk.clone(),
+            dir: self.dir.clone(),
+            segment_bytes: self.options.segment_bytes,
+            slot: self.spare.clone(),
+        }
+    }
+
+    /// Whether it is time to make the next segment ready.
+    pub(crate) fn is_half_full(&self) -> bool {
+        lock(&self.catalogue).segments.back().is_some_and(|active| active.used > active.length / 2)
     }
 }

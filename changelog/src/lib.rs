@@ -18,11 +18,16 @@ mod files;
 mod format;
 mod hard_state;
 mod judge;
+mod log;
 mod mark;
 mod reader;
 mod recover;
 mod segment;
+mod view;
+mod writer;
 
+#[cfg(test)]
+mod tests;
 
 pub use chain::extend;
 pub use disk::{Disk, DiskFile, OsDisk};
@@ -31,8 +36,11 @@ pub use files::{LogFiles, Options};
 pub use format::{DEFAULT_SEGMENT_BYTES, MAX_BATCH_BYTES, MAX_ENTRY_BYTES, MIN_SEGMENT_BYTES};
 pub use hard_state::{MAX_SMALL_BYTES, SmallFile, SmallFileError};
 pub use judge::{Offer, Verdict, judge};
+pub use log::{Done, Log};
 pub use mark::FailureMark;
 pub use recover::{Damage, Recovered, TornTail};
+pub use view::CACHE_BYTES;
+pub use writer::{QUEUE_BYTES, QUEUE_OPERATIONS};
 
 /// One entry: its index and its bytes, shared with whoever else holds them.
 pub type Entry = (farshore_types::RaftIndex, std::sync::Arc<[u8]>);

@@ -26,7 +26,7 @@ pub struct FailureMark {
 }
 
 impl FailureMark {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut cut = self.cause.len().min(MAX_CAUSE_BYTES);
         while !self.cause.is_char_boundary(cut) {
             cut -= 1;
@@ -37,7 +37,7 @@ impl FailureMark {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<FailureMark> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<FailureMark> {
         let cause = String::from_utf8_lossy(bytes.get(8..)?).into_owned();
         Some(FailureMark { untrusted_from: RaftIndex(u64_at(bytes, 0)), cause })
     }
