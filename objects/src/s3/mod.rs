@@ -29,6 +29,8 @@ const CRC_NAME: &str = "farshore-crc32c";
 const LIST_KEYS_MAX: usize = 1000;
 /// Until the answer to a request without a body begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until one page of a listing is answered, which costs a service more than the rest.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the last byte of an answer; and the most that an upload may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The slowest upload that is waited for beyond [`ANSWER_TIMEOUT`], up to [`TRANSFER_TIMEOUT`].
@@ -133,7 +135,7 @@ impl S3Bucket {
             .set_start_after(after.map(|after| self.key(after)))
             .max_keys(limit.min(LIST_KEYS_MAX) as i32)
             .encoding_type(EncodingType::Url);
-        let answer = attempt::retried(|| target.within(TRANSFER_TIMEOUT, request.clone().send())).await?;
+        let answer = attempt::retried(|| target.within(LIST_TIMEOUT, request.clone().send())).await?;
         let encoded = answer.encoding_type() == Some(&EncodingType::Url);
         let mut objects = Vec::with_capacity(answer.contents().len());
         for object in answer.contents() {

@@ -60,11 +60,10 @@ impl Store {
 }
 
 fn walk(directory: &Path, key: &str, request: &ListRequest<'_>, entries: &mut Vec<Listed>) -> Result<Walk, StoreError> {
-    for (name, path) in sorted(directory, key, request)? {
-        let step = if name.ends_with('/') {
-            visit_directory(&path, name, request, entries)?
-        } else {
-            visit_object(&path, name, request, entries)?
+    for found in sorted(directory, key, request)? {
+        let step = match found {
+            Found::Object { key, path } => visit_object(&path, key, request, entries)?,
+            Found::Directory { key, path } => visit_directory(&path, key, request, entries)?,
         };
         if step == Walk::Full {
             return Ok(Walk::Full);
@@ -119,8 +118,22 @@ fn visit_object(
     Ok(Walk::On)
 }
 
-/// What is in a directory and may matter, in order: objects by key, directories by key with a slash behind it.
-fn sorted(directory: &Path, key: &str, request: &ListRequest<'_>) -> Result<Vec<(String, PathBuf)>, StoreError> {
+/// What the walk finds in a directory. The key of a directory ends in a slash; so may an object's.
+enum Found {
+    Object { key: String, path: PathBuf },
+    Directory { key: String, path: PathBuf },
+}
+
+impl Found {
+    fn key(&self) -> &str {
+        match self {
+            Found::Object { key, .. } | Found::Directory { key, .. } => key,
+        }
+    }
+}
+
+/// What is in a directory and may matter, in the order of keys.
+fn sorted(directory: &Path, key: &str, request: &ListRequest<'_>) -> Result<Vec<Found>, StoreError> {
     let listing = match fs::read_dir(directory) {
         Ok(listing) => listing,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
@@ -129,14 +142,23 @@ fn sorted(directory: &Path, key: &str, request: &ListRequest<'_>) -> Result<Vec<
     let mut found = Vec::new();
     for entry in listing {
         let entry = entry.map_err(StoreError::io("read", directory))?;
-        let name = match path::part_of(&entry.file_name()) {
-            Some(Part::Object(part)) if wants_object(&format!("{key}{part}"), request) => format!("{key}{part}"),
-            Some(Part::Directory(part)) if wants_directory(&format!("{key}{part}/"), request) => format!("{key}{part}/"),
-            _ => continue,
-        };
-        found.push((name, entry.path()));
+        match path::part_of(&entry.file_name()) {
+            Some(Part::Object(part)) => {
+                let key = format!("{key}{part}");
+                if wants_object(&key, request) {
+                    found.push(Found::Object { key, path: entry.path() });
+                }
+            }
+            Some(Part::Directory(part)) => {
+                let key = format!("{key}{part}/");
+                if wants_directory(&key, request) {
+                    found.push(Found::Directory { key, path: entry.path() });
+                }
+            }
+            None => {}
+        }
     }
-    found.sort_unstable();
+    found.sort_unstable_by(|a, b| a.key().cmp(b.key()));
     Ok(found)
 }
 
