@@ -11,6 +11,9 @@ use crate::undo::{BeforeImages, encode_undo, undo_key};
 use farshore_types::LogIndex;
 use serde::de::DeserializeOwned;
 
+/// A key and its value.
+type KeyValue<'a> = (&'a [u8], &'a [u8]);
+
 /// Reads of the shared space, by apply and by queries alike.
 pub(crate) trait SharedRead {
     fn bytes(&self, key: &[u8]) -> Result<Option<&[u8]>, StorageError>;
@@ -69,7 +72,7 @@ impl<'a> SharedTxn<'a> {
     }
 
     /// The last row from `from` (inclusive) to `to` (exclusive).
-    pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(&[u8], &[u8])>, StorageError> {
+    pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue<'_>>, StorageError> {
         self.kv.scan_back(Space::Shared, from, Some(to))?.next().transpose()
     }
 

@@ -4,7 +4,7 @@
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
-use super::{KvRead, KvWrite, Row, Space, StorageError, Store};
+use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds};
 use heed::types::Bytes;
 use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
@@ -76,16 +76,6 @@ impl Store for Lmdb {
     }
 }
 
-type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
-fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Range<'a>> {
-    match to {
-        Some(to) if to <= from => None,
-        Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),
-        None => Some((Bound::Included(from), Bound::Unbounded)),
-    }
-}
-
 fn get<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
     // LMDB calls an empty key an error; here it is a key that no row has.
     if key.is_empty() { Ok(None) } else { table.get(txn, key).map_err(backend) }
@@ -106,7 +96,7 @@ fn scan_back<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, from: &[u8], to: Opt
 }
 
 /// LMDB refuses to seek to an empty key: from the empty key means from the first.
-fn unbound_empty(range: Range<'_>) -> Range<'_> {
+fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
     match range {
         (Bound::Included([]), to) => (Bound::Unbounded, to),
         range => range,

@@ -4,9 +4,8 @@
 //! map that a reader still holds. A write transaction keeps its changes in an overlay of its own, which a commit merges
 //! and a drop forgets. A second writer waits for the first one.
 
-use super::{KvRead, KvWrite, Row, Space, StorageError, Store};
+use super::{KvRead, KvWrite, Row, Space, StorageError, Store, bounds};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 type Bytes = Arc<[u8]>;
@@ -44,15 +43,6 @@ impl Store for Memory {
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let guard = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Box::new(Writer { base: self.maps(), overlay: Default::default(), cleared: [false; 3], store: &self.inner, _guard: guard }))
-    }
-}
-
-/// The range of keys from `from` (inclusive) to `to` (exclusive); `None` when it holds no key at all.
-fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
-    match to {
-        Some(to) if to <= from => None,
-        Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),
-        None => Some((Bound::Included(from), Bound::Unbounded)),
     }
 }
 

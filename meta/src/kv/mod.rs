@@ -13,6 +13,7 @@ pub use lmdb::Lmdb;
 pub use memory::Memory;
 
 use std::fmt;
+use std::ops::Bound;
 
 /// Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,4 +91,16 @@ pub trait KvWrite: KvRead {
 pub trait Store: Clone + Send + Sync + 'static {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError>;
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+}
+
+/// A range of keys as the maps of both stores want it.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The range of keys from `from` (inclusive) to `to` (exclusive); `None` when no key can be in it.
+fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Bounds<'a>> {
+    match to {
+        Some(to) if to <= from => None,
+        Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),
+        None => Some((Bound::Included(from), Bound::Unbounded)),
+    }
 }

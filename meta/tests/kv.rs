@@ -1,0 +1,164 @@
+//! One conformance suite over both stores, and both against each other.
+
+mod support;
+
+use farshore_meta::kv::{KvRead, KvWrite, Lmdb, Memory, Space, Store};
+use proptest::prelude::*;
+use support::{Either, on_both, rows};
+
+fn put(store: &impl Store, space: Space, keys: &[&str]) {
+    let mut kv = store.write().unwrap();
+    for key in keys {
+        kv.put(space, key.as_bytes(), key.to_uppercase().as_bytes()).unwrap();
+    }
+    kv.commit().unwrap();
+}
+
+fn keys(kv: &dyn KvRead, from: &str, to: Option<&str>, back: bool) -> String {
+    let to = to.map(str::as_bytes);
+    let rows = if back { kv.scan_back(Space::Shared, from.as_bytes(), to) } else { kv.scan(Space::Shared, from.as_bytes(), to) };
+    rows.unwrap().map(|row| String::from_utf8(row.unwrap().0.to_vec()).unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_write_sees_itself_and_others_see_it_after_commit_only() {
+    on_both(|new| {
+        let store = new();
+        put(&store, Space::Shared, &["a"]);
+        let before = store.read().unwrap();
+        let mut kv = store.write().unwrap();
+        kv.put(Space::Shared, b"b", b"1").unwrap();
+        kv.delete(Space::Shared, b"a").unwrap();
+        kv.delete(Space::Shared, b"never there").unwrap();
+        assert_eq!(kv.get(Space::Shared, b"b").unwrap(), Some(b"1".as_slice()));
+        assert_eq!(kv.get(Space::Shared, b"a").unwrap(), None);
+        assert_eq!(keys(&*kv, "", None, false), "b");
+        assert_eq!(keys(&*store.read().unwrap(), "", None, false), "a");
+        kv.commit().unwrap();
+        assert_eq!(keys(&*store.read().unwrap(), "", None, false), "b");
+        assert_eq!(keys(&*before, "", None, false), "a", "a read transaction is a snapshot");
+    });
+}
+
+#[test]
+fn a_dropped_write_leaves_nothing() {
+    on_both(|new| {
+        let store = new();
+        put(&store, Space::Shared, &["a"]);
+        let mut kv = store.write().unwrap();
+        kv.clear(Space::Shared).unwrap();
+        kv.put(Space::Shared, b"b", b"1").unwrap();
+        drop(kv);
+        assert_eq!(keys(&*store.read().unwrap(), "", None, false), "a");
+    });
+}
+
+#[test]
+fn spaces_are_apart_and_clones_share() {
+    on_both(|new| {
+        let store = new();
+        for space in Space::ALL {
+            put(&store.clone(), space, &["k"]);
+        }
+        let mut kv = store.write().unwrap();
+        kv.delete(Space::Undo, b"k").unwrap();
+        kv.clear(Space::Local).unwrap();
+        kv.commit().unwrap();
+        let counts = Space::ALL.map(|space| rows(&*store.read().unwrap(), space).len());
+        assert_eq!(counts, [1, 0, 0]);
+    });
+}
+
+#[test]
+fn scans_take_from_inclusive_to_exclusive_in_both_directions() {
+    on_both(|new| {
+        let store = new();
+        put(&store, Space::Shared, &["a", "ab", "b", "c", "d"]);
+        let kv = store.read().unwrap();
+        assert_eq!(keys(&*kv, "ab", Some("c"), false), "ab b");
+        assert_eq!(keys(&*kv, "ab", Some("c"), true), "b ab");
+        assert_eq!(keys(&*kv, "bb", None, false), "c d");
+        assert_eq!(keys(&*kv, "", Some("b"), true), "ab a");
+        assert_eq!(keys(&*kv, "c", Some("c"), false), "");
+        assert_eq!(keys(&*kv, "d", Some("a"), true), "");
+        assert_eq!(kv.get(Space::Shared, b"").unwrap(), None);
+    });
+}
+
+#[test]
+fn law_26_the_store_on_disk_is_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Lmdb::open(directory.path()).unwrap();
+    put(&store, Space::Local, &["x"]);
+    assert!(Lmdb::open(directory.path()).is_err(), "one environment is open once in a process");
+    let copy = directory.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    store.sync().unwrap();
+    store.copy_to(&copy.join("data.mdb")).unwrap();
+    put(&store, Space::Local, &["y"]);
+    drop(store);
+    let again = Lmdb::open(directory.path()).unwrap();
+    assert_eq!(rows(&*again.read().unwrap(), Space::Local).len(), 2);
+    let copied = Lmdb::open(&copy).unwrap();
+    assert_eq!(rows(&*copied.read().unwrap(), Space::Local).len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put(u8, u8),
+    Delete(u8),
+    Clear,
+    Commit,
+    Drop,
+    Scan(u8, Option<u8>, bool),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        8 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Action::Put(key % 32, value)),
+        4 => any::<u8>().prop_map(|key| Action::Delete(key % 32)),
+        1 => Just(Action::Clear),
+        2 => Just(Action::Commit),
+        1 => Just(Action::Drop),
+        4 => (any::<u8>(), any::<Option<u8>>(), any::<bool>()).prop_map(|(from, to, back)| Action::Scan(from % 32, to.map(|to| to % 32), back)),
+    ]
+}
+
+fn scanned(kv: &dyn KvRead, from: u8, to: Option<u8>, back: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (from, to) = ([from], to.map(|to| [to]));
+    let to = to.as_ref().map(|to| to.as_slice());
+    let rows = if back { kv.scan_back(Space::Shared, &from, to) } else { kv.scan(Space::Shared, &from, to) };
+    rows.unwrap().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn both_stores_answer_alike(actions in prop::collection::vec(action(), 1..120)) {
+        let directory = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let stores = [Either::Memory(Memory::new()), Either::Lmdb(Lmdb::open(directory.path()).unwrap(), directory.clone())];
+        let open = || stores.each_ref().map(|store| store.write().unwrap());
+        let mut writes: [Box<dyn KvWrite>; 2] = open();
+        for action in actions {
+            match action {
+                Action::Put(key, value) => writes.iter_mut().for_each(|kv| kv.put(Space::Shared, &[key], &[value]).unwrap()),
+                Action::Delete(key) => writes.iter_mut().for_each(|kv| kv.delete(Space::Shared, &[key]).unwrap()),
+                Action::Clear => writes.iter_mut().for_each(|kv| kv.clear(Space::Shared).unwrap()),
+                Action::Commit => {
+                    writes.into_iter().for_each(|kv| kv.commit().unwrap());
+                    writes = open();
+                }
+                Action::Drop => {
+                    drop(writes);
+                    writes = open();
+                }
+                Action::Scan(from, to, back) => {
+                    let [memory, lmdb] = writes.each_ref().map(|kv| scanned(&**kv, from, to, back));
+                    prop_assert_eq!(memory, lmdb);
+                    let reads = stores.each_ref().map(|store| scanned(&*store.read().unwrap(), from, to, back));
+                    prop_assert_eq!(&reads[0], &reads[1]);
+                }
+            }
+        }
+    }
+}
