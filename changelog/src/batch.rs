@@ -75,14 +75,7 @@ impl BatchBuilder {
         let body = self.bytes.len() - BATCH_HEADER;
         let length = batch_bytes(body);
         assert!(length <= MAX_BATCH_BYTES, "batches are cut before they are built");
-        let header = BatchHeader {
-            length: length as u32,
-            sequence,
-            flushed,
-            count: self.count,
-            previous,
-            body: body as u32,
-        };
+        let header = BatchHeader { length: length as u32, sequence, flushed, count: self.count, previous, body: body as u32 };
         self.bytes.resize(length, 0);
         put(&mut self.bytes, 0, &header.encode());
         let crc = crc32c::crc32c(&self.bytes[..length - TRAILER]);

@@ -25,7 +25,9 @@ use std::io;
 pub(crate) enum Ending {
     Clean,
     /// The last write did not finish; so many bytes from its start on hold something.
-    Torn { bytes: u64 },
+    Torn {
+        bytes: u64,
+    },
     Damage,
 }
 

@@ -1,11 +1,15 @@
 //! The log as files, without a thread: batches go in by `append` and `truncate_after`, and are durable after `sync`.
 //!
-//! States: open; damaged (found at open: refuses appends until the caller gives the damaged part up); failed (a write
+//! States: open; untrusted (damage or an earlier failure found at open: refuses appends until the caller gives up what is
+//! not trusted); failed (a write
 //! or flush failed: refuses everything but reads until it is opened again; law 24). A failed flush is never retried.
 //!
 //! Truncation is a record, not an overwrite: a zeroed or shortened tail would have to be flushed before the next append,
 //! and a crash between could bring half of it back. A record is as durable as the batch that carries it, costs no flush
 //! of its own when appends follow, and leaves the cut-off bytes for the next purge.
+
+mod opening;
+mod upkeep;
 
 use crate::Entry;
 use crate::batch::{BatchBuilder, Kind, Record, batch_bytes, record_bytes};
@@ -14,7 +18,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::format::*;
 use crate::mark::{FailureMark, Mark};
-use crate::recover::{Damage, Recovered, replay};
+use crate::recover::Damage;
 use crate::segment::{self, Segment};
 use farshore_types::{GroupId, RaftIndex};
 use std::ops::Range;
@@ -23,8 +27,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Room at the end of a segment that only marks may use, so that a full disk can still be purged.
 const MARK_RESERVE: u64 = 2 * SECTOR as u64;
-/// How many zeros one write over a torn tail carries.
-const ZEROS: usize = 64 << 10;
 
 /// How a log is opened.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,11 @@ pub struct LogFiles {
     flushed_sequence: u64,
     /// Entries below this index are durable.
     flushed: u64,
-    damage: Option<(Damage, Void)>,
+    /// Where the last flush ended.
+    flushed_to: Void,
+    untrusted: Option<(Damage, Void)>,
+    /// The segment for whose successor a spare was asked.
+    spare_asked: Option<u64>,
     failure: Option<LogError>,
     mark: Mark,
 }
@@ -82,74 +88,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LogFiles {
-    /// Opens the log in `dir`, making it if there is none. A torn tail is dropped and reported; damage is reported.
-    pub fn open(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<(LogFiles, Recovered), LogError> {
-        if options.segment_bytes < MIN_SEGMENT_BYTES || !options.segment_bytes.is_multiple_of(SECTOR as u64) {
-            let rule = "a multiple of 512 and at least 2560";
-            return Err(LogError::BadOption { name: "segment_bytes", value: options.segment_bytes, rule });
-        }
-        disk.create_dir_all(dir).map_err(|error| LogError::io("create", dir, &error))?;
-        segment::remove_leftovers(disk.as_ref(), dir)?;
-        let mark = Mark::open(disk.clone(), dir)?;
-        let found = segment::find(disk.as_ref(), dir, options.group)?;
-        let mut files = LogFiles {
-            disk,
-            dir: dir.to_owned(),
-            options,
-            catalogue: Arc::default(),
-            spare: Spare::default(),
-            builder: BatchBuilder::default(),
-            sequence: 0,
-            previous: 0,
-            next_ordinal: 0,
-            flushed_sequence: 0,
-            flushed: 0,
-            damage: None,
-            failure: None,
-            mark,
-        };
-        let mut recovered = Recovered::default();
-        if found.is_empty() {
-            lock(&files.catalogue).segments.clear();
-            files.add_segment(None)?;
-        } else {
-            let replay = replay(&found, options.group)?;
-            recovered.torn = replay.torn;
-            recovered.damage = replay.damage.as_ref().map(|(damage, _)| damage.clone());
-            *lock(&files.catalogue) = replay.catalogue;
-            files.sequence = replay.sequence;
-            files.previous = replay.previous;
-            files.next_ordinal = replay.next_ordinal;
-            files.damage = replay.damage;
-            files.settle(&recovered)?;
-        }
-        files.flushed_sequence = files.sequence;
-        files.flushed = files.next().0;
-        recovered.failure = files.mark.load();
-        recovered.first = files.first();
-        recovered.last = files.last();
-        Ok((files, recovered))
-    }
-
-    /// Makes durable what a killed process may have left in the page cache only, and zeros a torn tail.
-    fn settle(&self, recovered: &Recovered) -> Result<(), LogError> {
-        let Some(active) = lock(&self.catalogue).segments.back().cloned() else { return Ok(()) };
-        if let Some(torn) = &recovered.torn {
-            assert_eq!(torn.segment, active.path, "only the last segment can be torn");
-            let zeros = vec![0u8; ZEROS];
-            let end = torn.offset + torn.bytes;
-            let mut offset = torn.offset;
-            while offset < end {
-                let part = (end - offset).min(ZEROS as u64);
-                let written = active.file.write_at(offset, &zeros[..part as usize]);
-                written.map_err(|error| LogError::io("clear the torn end of", &active.path, &error))?;
-                offset += part;
-            }
-        }
-        active.file.sync_data().map_err(|error| LogError::io("flush", &active.path, &error))?;
-        self.disk.sync_dir(&self.dir).map_err(|error| LogError::io("flush", &self.dir, &error))
-    }
-
     /// The first kept entry.
     pub fn first(&self) -> Option<RaftIndex> {
         let catalogue = lock(&self.catalogue);
@@ -189,7 +127,7 @@ impl LogFiles {
             offset: damage.offset,
             index: damage.index,
         };
-        self.failure.clone().or_else(|| self.damage.as_ref().map(damaged))
+        self.failure.clone().or_else(|| self.untrusted.as_ref().map(damaged))
     }
 
     /// Reads entries of `range` (end exclusive), as many as there are and fit into `max_bytes`; at least one if there is one.
@@ -310,9 +248,16 @@ impl LogFiles {
         if let Err(error) = active.file.sync_data() {
             return Err(self.fail("flush", &active.path, &error));
         }
+        self.note_flushed();
+        Ok(())
+    }
+
+    /// Everything written so far is durable.
+    fn note_flushed(&mut self) {
+        let active = self.active();
         self.flushed_sequence = self.sequence;
         self.flushed = self.next().0;
-        Ok(())
+        self.flushed_to = Void { ordinal: active.ordinal, offset: active.used };
     }
 
     /// Seals the active segment and makes the next one. The sealed one is flushed first: only the last can be torn.
@@ -347,55 +292,11 @@ impl LogFiles {
             Ok(segment) => {
                 self.next_ordinal += 1;
                 lock(&self.catalogue).add_segment(segment.clone());
+                assert_eq!(self.flushed_sequence, self.sequence, "only the last segment holds what is not flushed");
+                self.note_flushed();
                 Ok(segment)
             }
             Err(error) => Err(self.stop(error)),
-        }
-    }
-
-    /// Makes the entries up to `upto` (inclusive) unreadable for good, durably, and removes segments that hold only such.
-    pub fn purge(&mut self, upto: RaftIndex) -> Result<(), LogError> {
-        if let Some(failure) = self.failure() {
-            return Err(failure);
-        }
-        let below = upto.0 + 1;
-        if below <= lock(&self.catalogue).first {
-            return Ok(());
-        }
-        self.builder.start();
-        self.builder.push(Record { kind: Kind::Purge, index: below, group: self.options.group, payload: &[] });
-        self.write_batch(0, None, 0)?;
-        lock(&self.catalogue).purge(below);
-        self.sync()?;
-        // The mark is durable before the first file goes, and each removal before the next: no crash leaves a gap.
-        let removable = lock(&self.catalogue).removable();
-        for _ in 0..removable {
-            let Some(oldest) = lock(&self.catalogue).segments.front().cloned() else { break };
-            let removed = self.disk.remove(&oldest.path).and_then(|()| self.disk.sync_dir(&self.dir));
-            removed.map_err(|error| LogError::io("remove", &oldest.path, &error))?;
-            lock(&self.catalogue).segments.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Gives up the damaged part found at open: the log continues at the first entry that was not trusted, and must be
-    /// refilled from there. The damaged bytes stay on the disk until they are purged.
-    pub fn discard_damaged(&mut self) -> Result<(), LogError> {
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        if let Some((_, void)) = self.damage.clone() {
-            self.add_segment(Some(void))?;
-            self.damage = None;
-        }
-        Ok(())
-    }
-
-    /// Forgets the recorded failure of an earlier run, once everything that was not trusted has been refilled and flushed.
-    pub fn clear_failure(&mut self) -> Result<(), LogError> {
-        match &self.failure {
-            Some(failure) => Err(failure.clone()),
-            None => self.mark.clear(),
         }
     }
 
@@ -405,7 +306,9 @@ impl LogFiles {
             full @ LogError::NoSpace { .. } if action == "write" => self.stop(full),
             other => {
                 let mut cause = other.to_string();
-                let mark = FailureMark { untrusted_from: RaftIndex(self.flushed), cause: cause.clone() };
+                let Void { ordinal: segment, offset } = self.flushed_to;
+                let untrusted_from = RaftIndex(self.flushed);
+                let mark = FailureMark { untrusted_from, cause: cause.clone(), segment, offset };
                 if let Err(error) = self.mark.record(&mark) {
                     // Nothing more can be done: the cause tells the operator that the next start will not know.
                     cause = format!("{cause}; and the failure could not be recorded: {error}");
@@ -435,8 +338,13 @@ impl LogFiles {
         }
     }
 
-    /// Whether it is time to make the next segment ready.
-    pub(crate) fn is_half_full(&self) -> bool {
-        lock(&self.catalogue).segments.back().is_some_and(|active| active.used > active.length / 2)
+    /// Whether it is time to make the next segment ready; says so once a segment.
+    pub(crate) fn is_spare_due(&mut self) -> bool {
+        let active = self.active();
+        let due = active.used > active.length / 2 && self.spare_asked != Some(active.ordinal);
+        if due {
+            self.spare_asked = Some(active.ordinal);
+        }
+        due
     }
 }

@@ -187,9 +187,8 @@ impl BatchHeader {
             body: u32_at(bytes, 32),
         };
         let length = header.length as usize;
-        let fits = length.is_multiple_of(SECTOR)
-            && length <= MAX_BATCH_BYTES
-            && BATCH_HEADER + header.body as usize + TRAILER <= length;
+        let fits =
+            length.is_multiple_of(SECTOR) && length <= MAX_BATCH_BYTES && BATCH_HEADER + header.body as usize + TRAILER <= length;
         fits.then_some(header)
     }
 }

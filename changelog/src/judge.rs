@@ -22,7 +22,9 @@ pub enum Verdict {
     /// It is applied already.
     Duplicate,
     /// Entries are missing before it; `expected` is the one to ask for.
-    Gap { expected: LogIndex },
+    Gap {
+        expected: LogIndex,
+    },
     /// It follows another history than the one applied here.
     Fork,
     /// The followed lineage has another epoch at that index, or none.

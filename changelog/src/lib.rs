@@ -22,6 +22,7 @@ mod log;
 mod mark;
 mod reader;
 mod recover;
+mod retention;
 mod segment;
 mod view;
 mod writer;
@@ -39,6 +40,7 @@ pub use judge::{Offer, Verdict, judge};
 pub use log::{Done, Log};
 pub use mark::FailureMark;
 pub use recover::{Damage, Recovered, TornTail};
+pub use retention::{Holder, Retention, retention};
 pub use view::CACHE_BYTES;
 pub use writer::{QUEUE_BYTES, QUEUE_OPERATIONS};
 

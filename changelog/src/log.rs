@@ -69,23 +69,19 @@ impl Log {
 
     /// Appends entries behind the log's end. Waits while the queue is full.
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
-        let queued = entries.clone();
-        self.shared.submit(Action::Append(queued), done, |state, ticket| {
+        self.shared.submit(Action::Append(entries), done, |state, ticket, action| {
             admit(state)?;
-            let mut expected = state.view.next();
-            for (index, payload) in &entries {
+            let Action::Append(entries) = action else { unreachable!("an append was submitted") };
+            for (expected, (index, payload)) in (state.view.next()..).zip(entries) {
                 if index.0 != expected {
                     return Err(LogError::NotNext { expected: RaftIndex(expected), got: *index });
                 }
                 if payload.len() > self.entry_bytes_max {
-                    return Err(LogError::TooLarge {
-                        bytes: payload.len() as u64,
-                        max: self.entry_bytes_max as u64,
-                    });
+                    let max = self.entry_bytes_max as u64;
+                    return Err(LogError::TooLarge { bytes: payload.len() as u64, max });
                 }
-                expected += 1;
             }
-            state.view.append(&entries, ticket);
+            state.view.append(entries, ticket);
             Ok(())
         });
     }
@@ -93,7 +89,7 @@ impl Log {
     /// Makes all entries after `last` void (all of them for `None`).
     pub fn truncate_after(&self, last: Option<RaftIndex>, done: Done) {
         let from = RaftIndex(last.map_or(0, |last| last.0 + 1));
-        self.shared.submit(Action::Truncate(from), done, |state, _| {
+        self.shared.submit(Action::Truncate(from), done, |state, _, _| {
             admit(state)?;
             let first = RaftIndex(state.view.first());
             if from < first {
@@ -106,16 +102,16 @@ impl Log {
 
     /// Purges the entries up to `upto` (inclusive); beyond the end, the log continues after it.
     pub fn purge(&self, upto: RaftIndex, done: Done) {
-        self.shared.submit(Action::Purge(upto), done, |state, _| {
+        self.shared.submit(Action::Purge(upto), done, |state, _, _| {
             admit(state)?;
             state.view.purge(upto.0 + 1);
             Ok(())
         });
     }
 
-    /// Gives up the damaged part found at open, so that the log can be refilled (law 24).
-    pub fn discard_damaged(&self, done: Done) {
-        self.shared.submit(Action::DiscardDamaged, done, |state, _| match &state.failure {
+    /// Gives up what was not trusted at open, so that the log can be refilled (law 24). See [`LogFiles::discard_untrusted`].
+    pub fn discard_untrusted(&self, done: Done) {
+        self.shared.submit(Action::DiscardUntrusted, done, |state, _, _| match &state.failure {
             None | Some(LogError::Damaged { .. }) => Ok(()),
             Some(failure) => Err(failure.clone()),
         });
@@ -123,7 +119,7 @@ impl Log {
 
     /// Forgets the recorded failure of an earlier run, once the log is refilled (law 24).
     pub fn clear_failure(&self, done: Done) {
-        self.shared.submit(Action::ClearFailure, done, |state, _| admit(state));
+        self.shared.submit(Action::ClearFailure, done, |state, _, _| admit(state));
     }
 
     /// Reads entries of `range` (end exclusive), as many as there are and fit into `max_bytes`; at least one if there is one.

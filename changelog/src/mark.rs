@@ -2,10 +2,13 @@
 //!
 //! After a failed flush the kernel may call lost pages clean, so that the bytes read back well until the machine is
 //! restarted. Nothing in the segments can show this; only the mark tells the next start.
+//!
+//! So the mark names a place in the log, and a replay stops there, whatever lies behind it. Appending behind such bytes
+//! would be worse than damage: after a power cut they may be gone, and what was appended behind them could not be reached.
 
 use crate::disk::Disk;
 use crate::error::LogError;
-use crate::format::{put, u64_at};
+use crate::format::{Void, put, u64_at};
 use crate::hard_state::{MAX_SMALL_BYTES, SmallFile};
 use farshore_types::RaftIndex;
 use std::path::Path;
@@ -15,7 +18,10 @@ const FILE: &str = "failed.mark";
 /// The longest cause that is kept; a longer one is cut.
 const MAX_CAUSE_BYTES: usize = 1024;
 
-const _: () = assert!(8 + MAX_CAUSE_BYTES <= MAX_SMALL_BYTES, "a mark fits into a small file");
+/// Index, segment and offset.
+const FIXED: usize = 24;
+
+const _: () = assert!(FIXED + MAX_CAUSE_BYTES <= MAX_SMALL_BYTES, "a mark fits into a small file");
 
 /// What an earlier failure left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,23 +29,33 @@ pub struct FailureMark {
     /// Entries from this index on are not trusted, though they may read well: they must be fetched again.
     pub untrusted_from: RaftIndex,
     pub cause: String,
+    /// The segment's ordinal and the byte in it from which on nothing is trusted.
+    pub segment: u64,
+    pub offset: u64,
 }
 
 impl FailureMark {
+    pub(crate) fn place(&self) -> Void {
+        Void { ordinal: self.segment, offset: self.offset }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut cut = self.cause.len().min(MAX_CAUSE_BYTES);
         while !self.cause.is_char_boundary(cut) {
             cut -= 1;
         }
-        let mut bytes = vec![0u8; 8 + cut];
+        let mut bytes = vec![0u8; FIXED + cut];
         put(&mut bytes, 0, &self.untrusted_from.0.to_le_bytes());
-        put(&mut bytes, 8, &self.cause.as_bytes()[..cut]);
+        put(&mut bytes, 8, &self.segment.to_le_bytes());
+        put(&mut bytes, 16, &self.offset.to_le_bytes());
+        put(&mut bytes, FIXED, &self.cause.as_bytes()[..cut]);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<FailureMark> {
-        let cause = String::from_utf8_lossy(bytes.get(8..)?).into_owned();
-        Some(FailureMark { untrusted_from: RaftIndex(u64_at(bytes, 0)), cause })
+        let cause = String::from_utf8_lossy(bytes.get(FIXED..)?).into_owned();
+        let untrusted_from = RaftIndex(u64_at(bytes, 0));
+        Some(FailureMark { untrusted_from, cause, segment: u64_at(bytes, 8), offset: u64_at(bytes, 16) })
     }
 }
 
@@ -56,11 +72,8 @@ impl Mark {
         self.0.load().and_then(FailureMark::decode)
     }
 
-    /// Records a failure. An earlier one stays if it trusts less.
+    /// Records a failure. An earlier one may go: what it named was given up before anything could be written again.
     pub fn record(&mut self, mark: &FailureMark) -> Result<(), LogError> {
-        if self.load().is_some_and(|earlier| earlier.untrusted_from <= mark.untrusted_from) {
-            return Ok(());
-        }
         self.0.store(&mark.encode()).map_err(|error| LogError::Mark { cause: error.to_string() })
     }
 

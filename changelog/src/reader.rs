@@ -73,11 +73,7 @@ fn read_run(run: &Run, next: &mut u64, to: u64, left: &mut usize, entries: &mut 
     let mut window = Window::new(run.segment.file.as_ref(), run.segment.used);
     let mut offset = run.offset;
     while *next < end {
-        let damaged = |index: u64| LogError::Damaged {
-            segment: run.segment.path.clone(),
-            offset,
-            index: RaftIndex(index),
-        };
+        let damaged = |index: u64| LogError::Damaged { segment: run.segment.path.clone(), offset, index: RaftIndex(index) };
         let batch = window.batch(offset).map_err(|error| LogError::io("read", &run.segment.path, &error))?;
         let Some((header, bytes)) = batch else { return Err(damaged(*next)) };
         for record in Records::of(&header, bytes) {

@@ -38,9 +38,10 @@ pub struct TornTail {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     pub torn: Option<TornTail>,
-    /// The node has no vote until the log is refilled; appends are refused until `discard_damaged` (law 24).
+    /// The node has no vote until the log is refilled; appends are refused until `discard_untrusted` (law 24).
     pub damage: Option<Damage>,
-    /// An earlier run recorded a failed write or flush; stays until `clear_failure` (law 24).
+    /// An earlier run recorded a failed write or flush (law 24). The log ends where it was last flushed, and appends are
+    /// refused until `discard_untrusted`, unless that was done; the record stays until `clear_failure`.
     pub failure: Option<FailureMark>,
     /// The kept entries, those of a damaged part not counted; `None` for an empty log.
     pub first: Option<RaftIndex>,
@@ -55,10 +56,14 @@ pub(crate) struct Replay {
     pub previous: u32,
     pub next_ordinal: u64,
     pub torn: Option<TornTail>,
-    pub damage: Option<(Damage, Void)>,
+    /// Where trust ends, if it ends before the log does.
+    pub untrusted: Option<(Damage, Void)>,
+    /// It ends there because of the failure mark, and not because of damage.
+    pub marked: bool,
 }
 
 /// Where a replay had to stop: in which segment of the list, at which byte.
+#[derive(Clone, Copy)]
 struct Stop {
     at: usize,
     offset: u64,
@@ -69,6 +74,8 @@ struct Replayer<'a> {
     found: &'a [Found],
     /// Up to which byte each segment counts.
     limits: Vec<u64>,
+    /// Where the failure mark ends the replay.
+    marked: Option<Stop>,
     catalogue: Catalogue,
     below: u64,
     sequence: u64,
@@ -76,12 +83,21 @@ struct Replayer<'a> {
     torn: Option<TornTail>,
 }
 
-/// Replays all segments; `found` must not be empty.
-pub(crate) fn replay(found: &[Found], group: GroupId) -> Result<Replay, LogError> {
+/// Replays all segments; `found` must not be empty. Nothing at or behind `mark` is trusted, unless it was given up already.
+pub(crate) fn replay(found: &[Found], group: GroupId, mark: Option<Void>) -> Result<Replay, LogError> {
+    let mut limits = limits(found);
+    let marked = mark.and_then(|mark| {
+        let at = found.iter().position(|segment| segment.ordinal == mark.ordinal)?;
+        (limits[at] > mark.offset).then_some(Stop { at, offset: mark.offset })
+    });
+    if let Some(stop) = marked {
+        limits[stop.at] = stop.offset;
+    }
     let mut replayer = Replayer {
         group,
         found,
-        limits: limits(found),
+        limits,
+        marked,
         catalogue: Catalogue::default(),
         below: 0,
         sequence: 0,
@@ -94,11 +110,13 @@ pub(crate) fn replay(found: &[Found], group: GroupId) -> Result<Replay, LogError
         previous: replayer.previous,
         next_ordinal: found.last().map_or(0, |last| last.ordinal + 1),
         torn: replayer.torn,
-        damage: None,
+        untrusted: None,
+        marked: false,
         catalogue: replayer.catalogue,
     };
     if let Some(stop) = stop {
-        report_damage(&mut replay, found, &stop)?;
+        end_trust(&mut replay, found, &stop)?;
+        replay.marked = marked.is_some_and(|marked| marked.at == stop.at && marked.offset == stop.offset);
     }
     Ok(replay)
 }
@@ -140,6 +158,9 @@ impl Replayer<'_> {
                 begun = true;
                 if let Some(offset) = self.scan(at)? {
                     return Ok(Some(Stop { at, offset }));
+                }
+                if let Some(marked) = self.marked.filter(|marked| marked.at == at) {
+                    return Ok(Some(marked));
                 }
             }
         }
@@ -244,8 +265,8 @@ impl Replayer<'_> {
     }
 }
 
-/// Fills in the damage, and keeps the files behind it listed: nothing of them is removed before a purge.
-fn report_damage(replay: &mut Replay, found: &[Found], stop: &Stop) -> Result<(), LogError> {
+/// Says where trust ends, and keeps the files behind it listed: nothing of them is removed before a purge.
+fn end_trust(replay: &mut Replay, found: &[Found], stop: &Stop) -> Result<(), LogError> {
     let listed = replay.catalogue.segments.back().map(|segment| segment.ordinal);
     for later in found.iter().filter(|later| listed.is_none_or(|listed| later.ordinal > listed)) {
         replay.catalogue.add_segment(Segment {
@@ -263,13 +284,9 @@ fn report_damage(replay: &mut Replay, found: &[Found], stop: &Stop) -> Result<()
         last_seen = last_seen.max(index);
         replay.sequence = replay.sequence.max(sequence);
     }
-    let damage = Damage {
-        segment: found[stop.at].path.clone(),
-        offset: stop.offset,
-        index: RaftIndex(replay.catalogue.next),
-        last_seen,
-    };
-    replay.damage = Some((damage, Void { ordinal: found[stop.at].ordinal, offset: stop.offset }));
+    let damage =
+        Damage { segment: found[stop.at].path.clone(), offset: stop.offset, index: RaftIndex(replay.catalogue.next), last_seen };
+    replay.untrusted = Some((damage, Void { ordinal: found[stop.at].ordinal, offset: stop.offset }));
     replay.torn = None;
     Ok(())
 }

@@ -70,12 +70,7 @@ pub(crate) fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), LogErr
 }
 
 /// Turns a spare into the segment with this header, durable with its name.
-pub(crate) fn create(
-    disk: &dyn Disk,
-    dir: &Path,
-    header: SegmentHeader,
-    spare: Arc<dyn DiskFile>,
-) -> Result<Segment, LogError> {
+pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, spare: Arc<dyn DiskFile>) -> Result<Segment, LogError> {
     let path = dir.join(name(header.ordinal, header.first));
     let step = || {
         spare.write_at(0, &header.encode())?;

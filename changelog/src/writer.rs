@@ -28,7 +28,7 @@ pub(crate) enum Action {
     Truncate(RaftIndex),
     /// All entries up to this index (inclusive) are purged.
     Purge(RaftIndex),
-    DiscardDamaged,
+    DiscardUntrusted,
     ClearFailure,
 }
 
@@ -64,20 +64,13 @@ fn wait<'a>(condition: &Condvar, guard: std::sync::MutexGuard<'a, State>) -> std
 
 impl Shared {
     pub fn new(view: View, failure: Option<LogError>) -> Shared {
-        let state = State {
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            tickets: 0,
-            view,
-            failure,
-            closing: false,
-            spare_wanted: false,
-        };
+        let state =
+            State { queue: VecDeque::new(), queued_bytes: 0, tickets: 0, view, failure, closing: false, spare_wanted: false };
         Shared { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new(), spare: Condvar::new() }
     }
 
     /// Queues an action that `admit` lets in and notes in the view. A refusal goes to `done` at once.
-    pub fn submit(&self, action: Action, done: Done, admit: impl FnOnce(&mut State, u64) -> Result<(), LogError>) {
+    pub fn submit(&self, action: Action, done: Done, admit: impl FnOnce(&mut State, u64, &Action) -> Result<(), LogError>) {
         let bytes = match &action {
             Action::Append(entries) => entries.iter().map(|(_, payload)| payload.len()).sum(),
             _ => 0,
@@ -87,7 +80,7 @@ impl Shared {
             state = wait(&self.room, state);
         }
         let ticket = state.tickets + 1;
-        let admitted = if state.closing { Err(LogError::Closed) } else { admit(&mut state, ticket) };
+        let admitted = if state.closing { Err(LogError::Closed) } else { admit(&mut state, ticket, &action) };
         match admitted {
             Ok(()) => {
                 state.tickets = ticket;
@@ -138,9 +131,7 @@ impl State {
         while let Some(work) = self.queue.front() {
             let joins = match (&work.action, group.last().map(|last: &Work| &last.action)) {
                 (_, None) => true,
-                (Action::Append(_), Some(Action::Append(_) | Action::Truncate(_))) => {
-                    bytes + work.bytes <= MAX_BATCH_BYTES / 2
-                }
+                (Action::Append(_), Some(Action::Append(_) | Action::Truncate(_))) => bytes + work.bytes <= MAX_BATCH_BYTES / 2,
                 _ => false,
             };
             if !joins {
@@ -182,7 +173,7 @@ pub(crate) fn run(shared: Arc<Shared>, mut files: LogFiles) {
         match &outcome {
             Ok(()) => {
                 state.view.complete(ticket);
-                if files.is_half_full() && !state.spare_wanted {
+                if files.is_spare_due() {
                     state.spare_wanted = true;
                     shared.spare.notify_one();
                 }
@@ -215,7 +206,7 @@ fn perform(files: &mut LogFiles, actions: Vec<Action>) -> Result<(), LogError> {
             Action::Append(more) => entries.extend(more),
             Action::Truncate(from) => cut = Some(from),
             Action::Purge(upto) => return files.purge(upto),
-            Action::DiscardDamaged => return files.discard_damaged(),
+            Action::DiscardUntrusted => return files.discard_untrusted(),
             Action::ClearFailure => return files.clear_failure(),
         }
     }

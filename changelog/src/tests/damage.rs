@@ -130,7 +130,7 @@ fn law_24_damage_is_reported_again_and_again_and_says_how_far_the_log_went() {
 fn law_24_a_damaged_part_that_was_given_up_is_refilled_and_stays_so() {
     let (disk, damage) = damaged_in_the_middle();
     let (mut files, _) = open(&disk, 2560);
-    files.discard_damaged().unwrap();
+    files.discard_untrusted().unwrap();
     let refill: Vec<_> = (damage.index.0..12).map(|index| entry(index, 9, 50)).collect();
     files.append(&refill).unwrap();
     files.sync().unwrap();
@@ -163,7 +163,7 @@ fn law_24_a_missing_segment_is_damage() {
         assert_eq!(damage.last_seen, Some(RaftIndex(9)));
         let kept = everything(&files);
         assert_eq!(kept, wanted()[..damage.index.0 as usize]);
-        files.discard_damaged().unwrap();
+        files.discard_untrusted().unwrap();
         files.append(&[entry(damage.index.0, 3, 10)]).unwrap();
         files.sync().unwrap();
         drop(files);

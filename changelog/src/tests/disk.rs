@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex};
 struct Data {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Sectors that a failed flush marked clean, as a kernel does: no later flush writes them, unless they change again.
+    lost: std::collections::BTreeSet<usize>,
 }
 
 /// What is planted, and what is counted.
@@ -78,6 +80,8 @@ impl DiskFile for MemFile {
         }
         self.grow(&mut data, from + bytes.len())?;
         data.live[from..from + bytes.len()].copy_from_slice(bytes);
+        let touched = from / SECTOR..(from + bytes.len()).div_ceil(SECTOR);
+        data.lost.retain(|sector| !touched.contains(sector));
         Ok(())
     }
 
@@ -96,12 +100,18 @@ impl DiskFile for MemFile {
         }
         drop(held);
         self.control.syncs.fetch_add(1, Ordering::SeqCst);
-        if self.control.fail_next_sync.swap(false, Ordering::SeqCst) {
-            return Err(io::Error::other("planted flush error"));
-        }
         let mut data = self.data.lock().unwrap();
-        data.durable = data.live.clone();
-        Ok(())
+        let Data { live, durable, lost } = &mut *data;
+        durable.resize(live.len(), 0);
+        let fails = self.control.fail_next_sync.swap(false, Ordering::SeqCst);
+        for (at, (to, from)) in durable.chunks_mut(SECTOR).zip(live.chunks(SECTOR)).enumerate() {
+            if fails && to != from {
+                lost.insert(at);
+            } else if !lost.contains(&at) {
+                to.copy_from_slice(from);
+            }
+        }
+        if fails { Err(io::Error::other("planted flush error")) } else { Ok(()) }
     }
 
     fn preallocate(&self, bytes: u64) -> io::Result<()> {
@@ -134,7 +144,7 @@ impl MemDisk {
                     to.copy_from_slice(from);
                 }
             }
-            let data = Mutex::new(Data { live: bytes.clone(), durable: bytes });
+            let data = Mutex::new(Data { live: bytes.clone(), durable: bytes, ..Data::default() });
             names.insert(path.clone(), Arc::new(MemFile { data, control: after.control.clone() }));
         }
         *after.names.lock().unwrap() = (names.clone(), names);

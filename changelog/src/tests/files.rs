@@ -159,15 +159,25 @@ fn law_24_a_failed_flush_poisons_the_log_and_the_next_start_knows() {
     assert_eq!(everything(&files), entries(0..3));
     drop(files);
     for _ in 0..2 {
-        let (_, recovered) = open(&disk, 2560);
+        let (mut files, recovered) = open(&disk, 2560);
         let mark = recovered.failure.unwrap();
         assert_eq!(mark.untrusted_from, RaftIndex(3), "though the bytes may read well");
         assert!(mark.cause.contains("planted flush error"), "{}", mark.cause);
+        assert_eq!((recovered.damage, recovered.last), (None, Some(RaftIndex(2))));
+        assert_eq!(everything(&files), entries(0..3));
+        assert!(matches!(files.append(&entries(3..4)), Err(LogError::Damaged { index: RaftIndex(3), .. })));
+        assert!(matches!(files.clear_failure(), Err(LogError::Damaged { .. })), "nothing was refilled");
     }
     let (mut files, _) = open(&disk, 2560);
-    files.truncate_after(Some(RaftIndex(2))).unwrap();
+    files.discard_untrusted().unwrap();
     files.append(&entries(3..9)).unwrap();
     files.sync().unwrap();
+    // The pages of the failed flush never reach the disk, though they read well until the power cut.
+    let disk = disk.crash(|| false);
+    let (mut files, recovered) = open(&disk, 2560);
+    assert_eq!((recovered.torn, recovered.damage), (None, None));
+    assert_eq!(recovered.failure.unwrap().untrusted_from, RaftIndex(3), "until it is cleared");
+    assert_eq!(everything(&files), entries(0..9));
     files.clear_failure().unwrap();
     drop(files);
     let (files, recovered) = open(&disk, 2560);
@@ -184,10 +194,17 @@ fn law_24_a_failed_write_poisons_as_well() {
     disk.control.fail_next_write.store(true, Ordering::SeqCst);
     assert!(matches!(files.append(&entries(1..2)), Err(LogError::Poisoned { .. })));
     drop(files);
-    let (files, recovered) = open(&disk, 2560);
+    let (mut files, recovered) = open(&disk, 2560);
     assert_eq!(recovered.failure.unwrap().untrusted_from, RaftIndex(1));
-    assert!(recovered.torn.is_some(), "half of the batch was written");
     assert_eq!(everything(&files), entries(0..1));
+    files.discard_untrusted().unwrap();
+    files.append(&entries(1..3)).unwrap();
+    files.sync().unwrap();
+    disk.control.fail_next_write.store(true, Ordering::SeqCst);
+    assert!(matches!(files.append(&entries(3..4)), Err(LogError::Poisoned { .. })));
+    let (files, recovered) = open(&disk, 2560);
+    assert_eq!(recovered.failure.unwrap().untrusted_from, RaftIndex(3), "the second failure counts");
+    assert_eq!(everything(&files), entries(0..3));
 }
 
 #[test]

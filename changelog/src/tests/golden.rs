@@ -21,7 +21,10 @@ fn law_26_golden_segment_header() {
         void: Some(Void { ordinal: 1, offset: 1024 }),
     };
     let bytes = header.encode();
-    assert_eq!(hex(&bytes[..72]), "4653484c4f47010088776655443322110200000000000000020100000000000001010000000000000700000000000000ddccbbaa0000000001000000000000000004000000000000");
+    assert_eq!(
+        hex(&bytes[..72]),
+        "4653484c4f47010088776655443322110200000000000000020100000000000001010000000000000700000000000000ddccbbaa0000000001000000000000000004000000000000"
+    );
     assert!(bytes[72..504].iter().all(|byte| *byte == 0));
     assert_eq!(hex(&bytes[504..]), "07cb398b534547e7");
     assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
@@ -37,7 +40,10 @@ fn law_26_golden_batch() {
     builder.push(Record { kind: Kind::Entry, index: 5, group: GROUP, payload: b"five" });
     let (bytes, crc) = builder.finish(9, 8, 0x0102_0304);
     assert_eq!(bytes.len(), 512);
-    assert_eq!(hex(&bytes[..48]), "46424154000200000900000000000000080000000000000002000000040302013c000000000000005a7723c7484452e7");
+    assert_eq!(
+        hex(&bytes[..48]),
+        "46424154000200000900000000000000080000000000000002000000040302013c000000000000005a7723c7484452e7"
+    );
     assert_eq!(hex(&bytes[48..76]), "16314c3f000000000500000000000000887766554433221102000000");
     assert_eq!(hex(&bytes[76..108]), "652704ca04000000050000000000000088776655443322110100000066697665");
     assert!(bytes[108..504].iter().all(|byte| *byte == 0));
@@ -62,7 +68,7 @@ fn law_26_golden_small_file_and_names() {
 
 #[test]
 fn law_26_golden_failure_mark() {
-    let mark = FailureMark { untrusted_from: RaftIndex(0x0102), cause: "why".to_owned() };
-    assert_eq!(hex(&mark.encode()), "0201000000000000776879");
+    let mark = FailureMark { untrusted_from: RaftIndex(0x0102), cause: "why".to_owned(), segment: 3, offset: 1536 };
+    assert_eq!(hex(&mark.encode()), "020100000000000003000000000000000006000000000000776879");
     assert_eq!(FailureMark::decode(&mark.encode()), Some(mark));
 }

@@ -155,7 +155,7 @@ fn law_24_a_damaged_log_refuses_appends_until_the_damage_is_given_up() {
     let log = start(&disk);
     assert!(matches!(answer(&append(&log, entries(0..1))), Err(LogError::Damaged { .. })));
     let (done, receive) = ticket();
-    log.discard_damaged(done);
+    log.discard_untrusted(done);
     answer(&receive).unwrap();
     answer(&append(&log, entries(0..6))).unwrap();
     assert_eq!(log.failure(), None);
