@@ -99,18 +99,19 @@ impl Credentials {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Credentials, CredentialsError> {
-        let value: Box<dyn Fn(&str) -> Option<String>> = if text.trim_start().starts_with('{') {
+        let pairs: Vec<(String, String)> = if text.trim_start().starts_with('{') {
             // The parser's own message may quote the file, so it is not passed on.
-            let json: serde_json::Value = serde_json::from_str(text).map_err(|error| CredentialsError::File {
-                path: path.to_owned(),
-                reason: format!("it is no JSON from line {} on", error.line()),
-            })?;
-            Box::new(move |name| json.get(name)?.as_str().map(str::to_owned))
+            let json: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(text).map_err(|error| CredentialsError::File {
+                    path: path.to_owned(),
+                    reason: format!("it is no JSON object, from line {} on", error.line()),
+                })?;
+            json.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect()
         } else {
             let lines = text.lines().filter_map(|line| line.split_once('='));
-            let pairs: Vec<(&str, &str)> = lines.map(|(key, value)| (key.trim(), value.trim().trim_matches('"'))).collect();
-            Box::new(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+            lines.map(|(key, value)| (key.trim().to_owned(), value.trim().trim_matches('"').to_owned())).collect()
         };
+        let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let read = |names: [&'static str; 3]| {
             let found = names.iter().find_map(|name| value(name).filter(|value| !value.is_empty()));
             found.ok_or(CredentialsError::Missing { path: path.to_owned(), key: names[0] })
