@@ -1,6 +1,8 @@
 //! A history for tests: entries are stamped as the judge would, on any store.
 #![allow(dead_code)]
 
+pub mod random;
+
 use farshore_meta::kv::{KvRead, Lmdb, Memory, Space, Store};
 use farshore_meta::{Applied, Header, Stamped, admissible, apply_shared, decode_entry, encode_entry, header, query};
 use farshore_types::*;

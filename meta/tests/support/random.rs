@@ -1,0 +1,161 @@
+//! Random histories: mostly sensible, sometimes not. Numbers are taken modulo what exists.
+#![allow(dead_code)]
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Op(bool, RandomOp),
+    Batch(Vec<(bool, RandomOp)>),
+    Control(u8),
+}
+
+#[derive(Clone, Debug)]
+pub struct RandomOp {
+    pub verb: u8,
+    /// Inodes, names, sizes: as the verb wants them.
+    pub a: u64,
+    pub b: u64,
+    pub c: u64,
+    pub d: u64,
+}
+
+pub const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// Files of random histories are this short, once from 0 and once around the border of two chunks.
+pub const SPAN: u64 = 48;
+
+pub fn random_op() -> impl Strategy<Value = RandomOp> {
+    (any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(verb, a, b, c, d)| RandomOp { verb, a, b, c, d })
+}
+
+pub fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (any::<bool>(), random_op()).prop_map(|(bob, op)| Step::Op(bob, op)),
+        3 => prop::collection::vec((any::<bool>(), random_op()), 1..8).prop_map(Step::Batch),
+        3 => any::<u8>().prop_map(Step::Control),
+    ]
+}
+
+fn pick<T: Copy>(from: &[T], by: u64) -> T {
+    from[(by % from.len() as u64) as usize]
+}
+
+/// A byte position that is interesting: near the start or around the first border of chunks.
+pub fn position(by: u64) -> u64 {
+    if by.is_multiple_of(3) { CHUNK_SIZE - SPAN / 2 + by / 3 % SPAN } else { by / 3 % SPAN }
+}
+
+/// Cuts a write into one slice a chunk.
+pub fn write_slices(first: SliceId, start: u64, length: u64) -> Vec<NewSlice> {
+    let border = CHUNK_SIZE.clamp(start, start + length);
+    let mut slices = Vec::new();
+    for (from, to) in [(start, border), (border, start + length)] {
+        if from < to {
+            let id = SliceId(first.0 + slices.len() as u64);
+            slices.push(slice(id, (from / CHUNK_SIZE) as u32, (from % CHUNK_SIZE) as u32, (to - from) as u32));
+        }
+    }
+    slices
+}
+
+/// An operation on a few inodes (`1..=inos`) and names; `ids` is the next unused slice id of the session.
+pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
+    let &RandomOp { verb, a, b, c, d } = random;
+    let (ino, other) = (pick(inos, a), pick(inos, b));
+    let (name, new_name) = (pick(&NAMES, c), pick(&NAMES, d));
+    match verb % 20 {
+        0..4 => make(ino, name, NewNode::File),
+        4..7 => make(ino, name, NewNode::Directory),
+        7 => make(ino, name, pick::<fn() -> NewNode>(&[|| NewNode::Fifo, || NewNode::Symlink(b"t".to_vec())], d)()),
+        8 => unlink(ino, name),
+        9 => rmdir(ino, name),
+        10 => rename(ino, name, other, new_name, RenameMode::Replace),
+        11 => rename(ino, name, other, new_name, pick(&[RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Replace], a / 7)),
+        12 => link(other, ino, name),
+        13 => {
+            let time = Timestamp { secs: d as i64 % 1000, nanos: 5 };
+            let mtime = pick(&[None, Some(TimeChange::Now), Some(TimeChange::At(time))], b);
+            Op::SetAttr { ino, mode: c.is_multiple_of(2).then_some(b as u16), uid: Some(d as u32), gid: None, atime: None, mtime }
+        }
+        14 => Op::Truncate { ino, size: position(b) },
+        15..19 => {
+            let slices = write_slices(*ids, position(b), 1 + c % 20);
+            ids.0 += slices.len() as u64;
+            commit(ino, slices)
+        }
+        _ if d.is_multiple_of(2) => Op::CloseSlices { below: SliceId(c % (ids.0 + 1)) },
+        _ => Op::AllocSlices { count: 1 + (c % 9) as u32 },
+    }
+}
+
+/// Two sessions, of which Bob's comes and goes, at work on few inodes and names.
+pub struct Play<S> {
+    pub history: History<S>,
+    next_ids: [SliceId; 2],
+    starts: [u16; 2],
+}
+
+impl<S: Store> Play<S> {
+    pub fn new(store: S) -> Self {
+        let mut history = History::started(store);
+        history.open(BOB);
+        let next_ids = [history.alloc(ALICE, 300), history.alloc(BOB, 300)];
+        Play { history, next_ids, starts: [1, 0] }
+    }
+
+    pub fn inos(&self) -> Vec<Ino> {
+        let head = self.history.header();
+        (1..head.next_ino.min(12)).map(Ino).chain([Ino(head.slot.id(head.next_ino - 1)), Ino(12345)]).collect()
+    }
+
+    pub fn play(&mut self, step: &Step) -> Applied {
+        let body = match step {
+            Step::Op(bob, op) => SharedBody::Batch(vec![self.request(*bob, op)]),
+            Step::Batch(ops) => SharedBody::Batch(ops.iter().map(|(bob, op)| self.request(*bob, op)).collect()),
+            Step::Control(number) => self.control(*number),
+        };
+        let applied = self.history.apply(body);
+        // What was not done took no sequence.
+        if let (Step::Op(bob, _), Some(Err(kind))) = (step, applied.outcomes.first())
+            && (kind.is_retryable() || *kind == ErrorKind::SessionLost)
+        {
+            *self.history.used.entry(if *bob { BOB } else { ALICE }).or_default() -= 1;
+        }
+        applied
+    }
+
+    fn request(&mut self, bob: bool, op: &RandomOp) -> SessionRequest {
+        let inos = self.inos();
+        let op = to_op(op, &inos, &mut self.next_ids[usize::from(bob)]);
+        let session = if bob { BOB } else { ALICE };
+        let used = self.history.used.get(&session).copied().unwrap_or_default();
+        self.history.acknowledged = used.saturating_sub(3);
+        self.history.request(session, op)
+    }
+
+    fn control(&mut self, number: u8) -> SharedBody {
+        let region = RegionId(number / 16 % 2);
+        let incarnation = Incarnation(u32::from(number / 32));
+        SharedBody::Control(match number % 16 {
+            0 | 1 => {
+                self.history.used.insert(BOB, 0);
+                Control::OpenSession { session: BOB, info: info() }
+            }
+            2 => Control::Expire { session: BOB },
+            3 => Control::CloseSession { session: BOB },
+            4 => Control::RosterAdd { cluster: EU },
+            5 => Control::RosterRemove { cluster: EU },
+            6 => Control::RosterNeedsSnapshot { cluster: EU, needs: number > 99 },
+            7 => Control::ReplaceBucket { region, incarnation, bucket: Uuid([number; 16]) },
+            8 => {
+                let cluster = usize::from(number > 127);
+                self.starts[cluster] += 1;
+                return self.history.start_body(ClusterId(cluster as u8), self.starts[cluster]);
+            }
+            9 => Control::Tick(ControlTime(u64::from(number))),
+            10 => Control::Format(volume()),
+            _ => Control::Purge { inos: self.inos() },
+        })
+    }
+}
