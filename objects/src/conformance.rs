@@ -129,7 +129,11 @@ pub async fn wrong_checksum_is_not_stored(bucket: &dyn Bucket) {
     assert!(matches!(bucket.head("wrong").await, Err(BucketError::NotFound { .. })), "nothing was stored");
 }
 
-async fn race(bucket: &Arc<dyn Bucket>, name: &'static str, seed: impl Fn(u32) -> u8) -> Vec<(u8, Result<PutOutcome, BucketError>)> {
+async fn race(
+    bucket: &Arc<dyn Bucket>,
+    name: &'static str,
+    seed: impl Fn(u32) -> u8,
+) -> Vec<(u8, Result<PutOutcome, BucketError>)> {
     let mut racers = JoinSet::new();
     for racer in 0..RACERS {
         let (bucket, seed) = (bucket.clone(), seed(racer));
@@ -165,8 +169,23 @@ pub async fn race_of_equal_contents(bucket: &Arc<dyn Bucket>) {
 /// Names that paths, URLs or XML give trouble; in byte order.
 const ODD_NAMES: [&str; 18] = [
     "odd/\u{1}\u{7f}",
-    "odd/ space", "odd/%25", "odd/&<>\"'", "odd/+plus", "odd/,;=@$!*()", "odd/..", "odd/...x", "odd/.hidden", "odd//", "odd//double",
-    "odd/?query", "odd/a", "odd/a/", "odd/a/b", "odd/a=", "odd/caf\u{e9}", "odd/\u{6d77}\u{1f30a}",
+    "odd/ space",
+    "odd/%25",
+    "odd/&<>\"'",
+    "odd/+plus",
+    "odd/,;=@$!*()",
+    "odd/..",
+    "odd/...x",
+    "odd/.hidden",
+    "odd//",
+    "odd//double",
+    "odd/?query",
+    "odd/a",
+    "odd/a/",
+    "odd/a/b",
+    "odd/a=",
+    "odd/caf\u{e9}",
+    "odd/\u{6d77}\u{1f30a}",
 ];
 
 /// Odd names are stored, found and listed as they are, also when one is a directory of another.
@@ -201,7 +220,9 @@ pub async fn listing(bucket: &Arc<dyn Bucket>) {
     let mut waiting = names.iter().cloned();
     let mut writers = JoinSet::new();
     loop {
-        while writers.len() < WRITERS && let Some(name) = waiting.next() {
+        while writers.len() < WRITERS
+            && let Some(name) = waiting.next()
+        {
             let bucket = bucket.clone();
             writers.spawn(async move { create(&*bucket, &name, &pattern(name.len(), 0)).await });
         }

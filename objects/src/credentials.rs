@@ -76,10 +76,7 @@ impl Credentials {
     }
 
     /// As [`Credentials::from_env`], out of any source of variables.
-    pub fn from_variables(
-        prefix: &str,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Credentials, CredentialsError> {
+    pub fn from_variables(prefix: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Credentials, CredentialsError> {
         let read = |suffix: &str| {
             let name = format!("{prefix}{suffix}");
             variable(&name).filter(|value| !value.is_empty()).ok_or(CredentialsError::NotSet(name))

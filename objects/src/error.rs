@@ -9,14 +9,7 @@ pub enum BucketError {
         "{bucket}: `{object}` exists with other content: {existing_size} bytes of crc32c {existing_crc32c:#010x}, \
          to be written were {size} bytes of {crc32c:#010x}"
     )]
-    Conflict {
-        bucket: String,
-        object: String,
-        existing_size: u64,
-        existing_crc32c: u32,
-        size: u64,
-        crc32c: u32,
-    },
+    Conflict { bucket: String, object: String, existing_size: u64, existing_crc32c: u32, size: u64, crc32c: u32 },
     #[error("{bucket}: no answer about `{object}`: {detail}")]
     Unreachable { bucket: String, object: String, detail: String },
     #[error("{bucket}: access to `{object}` was denied: {detail}; check the credentials and the bucket's policy")]

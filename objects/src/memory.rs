@@ -101,8 +101,7 @@ impl Bucket for MemoryBucket {
             _ => Bound::Included(prefix),
         };
         let mut wanted = objects.range::<str, _>((start, Bound::Unbounded)).take_while(|(name, _)| name.starts_with(prefix));
-        let page: Vec<ObjectMeta> =
-            wanted.by_ref().take(limit).map(|(name, (data, crc32c))| meta(name, data, *crc32c)).collect();
+        let page: Vec<ObjectMeta> = wanted.by_ref().take(limit).map(|(name, (data, crc32c))| meta(name, data, *crc32c)).collect();
         Ok(ListPage { more: limit > 0 && wanted.next().is_some(), objects: page })
     }
 

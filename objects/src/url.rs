@@ -237,9 +237,26 @@ mod tests {
     #[test]
     fn wrong_urls_name_the_rule_and_the_fix() {
         let wrong = [
-            "", "bucket", "http://x/y", "s3://", "s3://AB", "s3://Upper", "s3+http:///bucket", "s3+http://h:99999/bucket",
-            "s3+http://h:1", "file://relative/x", "file:///", "file:///a/../b", "s3://abc/a/../b", "s3://abc//x",
-            "s3://abc?unknown=1", "s3://abc?region=", "file:///a?x", "s3://a bc", "s3+http://h o/abc", "s3+http://[x]/abc",
+            "",
+            "bucket",
+            "http://x/y",
+            "s3://",
+            "s3://AB",
+            "s3://Upper",
+            "s3+http:///bucket",
+            "s3+http://h:99999/bucket",
+            "s3+http://h:1",
+            "file://relative/x",
+            "file:///",
+            "file:///a/../b",
+            "s3://abc/a/../b",
+            "s3://abc//x",
+            "s3://abc?unknown=1",
+            "s3://abc?region=",
+            "file:///a?x",
+            "s3://a bc",
+            "s3+http://h o/abc",
+            "s3+http://[x]/abc",
         ];
         for text in wrong {
             let error = BucketUrl::parse(text).expect_err(text);

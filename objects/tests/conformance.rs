@@ -1,5 +1,7 @@
 //! All buckets against one suite, and what S3 buckets say when their service misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Region};
 use bytes::Bytes;
 use farshore_bucket::{BucketConfig, Server};

@@ -103,9 +103,10 @@ impl Uploads {
                 return Err(s3_error!(InvalidPartOrder, "part {number} comes behind part {previous}"));
             }
             previous = number;
-            let stored = upload.parts.get(&number).filter(|stored| {
-                part.e_tag.as_ref().is_none_or(|tag| tag.value() == crate::answer::hex(&stored.md5))
-            });
+            let stored = upload
+                .parts
+                .get(&number)
+                .filter(|stored| part.e_tag.as_ref().is_none_or(|tag| tag.value() == crate::answer::hex(&stored.md5)));
             let Some(stored) = stored else {
                 return Err(s3_error!(InvalidPart, "part {number} was not received with that ETag"));
             };

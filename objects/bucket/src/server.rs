@@ -58,10 +58,8 @@ impl Server {
         let failed = |source| ServeError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let mut builder = S3ServiceBuilder::new(Service::new(
-            open_store(config.directory.clone()).await?,
-            config.bucket_name.clone(),
-        ));
+        let mut builder =
+            S3ServiceBuilder::new(Service::new(open_store(config.directory.clone()).await?, config.bucket_name.clone()));
         builder.set_auth(SimpleAuth::from_single(access, secret));
         Ok(Server { listener, address, service: builder.build() })
     }

@@ -3,8 +3,8 @@
 use crate::answer::{self, check_conditions, content, etag, header, hex, kept, metadata, modified, now_unix_ms};
 use crate::body::{self, Claims};
 use crate::error::blocking;
-use crate::multipart::Uploads;
 use crate::listing;
+use crate::multipart::Uploads;
 use farshore_objects::store::{Condition, Md5Tag, ObjectInfo, Published, Store, Writer};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -214,11 +214,7 @@ impl S3 for Service {
             source.headers
         };
         let info = self.publish(input.key, writer, source.md5, headers, Condition::Any).await?;
-        let result = CopyObjectResult {
-            e_tag: Some(etag(&info)),
-            last_modified: Some(modified(&info)),
-            ..Default::default()
-        };
+        let result = CopyObjectResult { e_tag: Some(etag(&info)), last_modified: Some(modified(&info)), ..Default::default() };
         Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
     }
 
@@ -248,15 +244,21 @@ impl S3 for Service {
             return Err(s3_error!(AccessDenied, "this server has the bucket `{}` only", self.bucket));
         }
         let location = Some(format!("/{}", self.bucket));
-        Ok(S3Response::new(CreateBucketOutput { location, ..Default::default() }))
+        Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
-    async fn get_bucket_location(
-        &self,
-        req: S3Request<GetBucketLocationInput>,
-    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+    async fn get_bucket_location(&self, req: S3Request<GetBucketLocationInput>) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.check_bucket(&req.input.bucket)?;
         Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+
+    /// Asked by tools before they delete; the answer says that there are no versions.
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.check_bucket(&req.input.bucket)?;
+        Ok(S3Response::new(GetBucketVersioningOutput::default()))
     }
 
     async fn create_multipart_upload(

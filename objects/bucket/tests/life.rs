@@ -1,5 +1,7 @@
 //! Starting, ending and being killed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use aws_sdk_s3::primitives::ByteStream;

@@ -1,5 +1,7 @@
 //! What S3 clients expect of the server, asked by Amazon's own SDK.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use aws_sdk_s3::Client;
@@ -35,7 +37,9 @@ async fn an_object_keeps_its_headers_metadata_and_md5() {
     assert_eq!((head.e_tag(), head.content_length()), (put.e_tag(), Some(11)));
     assert_eq!((head.content_type(), head.content_encoding()), (Some("text/plain"), None));
     assert_eq!(head.metadata().unwrap().get("mtime").map(String::as_str), Some("1.5"));
-    for (range, expected, shown) in [("bytes=0-4", "hello", "bytes 0-4/11"), ("bytes=-5", "world", "bytes 6-10/11"), ("bytes=6-", "world", "bytes 6-10/11")] {
+    for (range, expected, shown) in
+        [("bytes=0-4", "hello", "bytes 0-4/11"), ("bytes=-5", "world", "bytes 6-10/11"), ("bytes=6-", "world", "bytes 6-10/11")]
+    {
         let part = client.get_object().bucket(BUCKET).key("k").range(range).send().await.unwrap();
         assert_eq!(part.content_range(), Some(shown));
         assert_eq!(part.body.collect().await.unwrap().to_vec(), expected.as_bytes());
@@ -56,7 +60,13 @@ async fn content_that_is_not_what_the_client_says_is_refused() {
     assert_eq!(code(put().checksum_sha256("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=").send().await), "BadDigest");
     assert_eq!(code(client.get_object().bucket(BUCKET).key("bad").send().await), "NoSuchKey");
     put().content_md5("XrY7u+Ae7tCTyyK7j1rNww==").send().await.unwrap();
-    for algorithm in [ChecksumAlgorithm::Crc32, ChecksumAlgorithm::Crc32C, ChecksumAlgorithm::Sha1, ChecksumAlgorithm::Sha256, ChecksumAlgorithm::Crc64Nvme] {
+    for algorithm in [
+        ChecksumAlgorithm::Crc32,
+        ChecksumAlgorithm::Crc32C,
+        ChecksumAlgorithm::Sha1,
+        ChecksumAlgorithm::Sha256,
+        ChecksumAlgorithm::Crc64Nvme,
+    ] {
         put().checksum_algorithm(algorithm).send().await.unwrap();
     }
     assert_eq!(get(&client, "bad").await, b"hello world");

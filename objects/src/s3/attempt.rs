@@ -144,7 +144,9 @@ mod tests {
             Failure::Again(error) | Failure::Final(error) => Some(error.is_transient()),
             Failure::Exists(_) => None,
         };
-        for (status, code) in [(503, "SlowDown"), (429, ""), (500, "InternalError"), (502, ""), (409, "ConditionalRequestConflict")] {
+        for (status, code) in
+            [(503, "SlowDown"), (429, ""), (500, "InternalError"), (502, ""), (409, "ConditionalRequestConflict")]
+        {
             assert_eq!(transient(status, code), Some(true), "{status} {code}");
         }
         for (status, code) in [(403, "AccessDenied"), (404, "NoSuchKey"), (404, "NoSuchBucket"), (400, ""), (507, "Full")] {

@@ -82,10 +82,8 @@ impl S3Bucket {
             let size = answer.content_length();
             let found = meta(name, size, answer.metadata(), answer.last_modified());
             let body = tokio::time::timeout(TRANSFER_TIMEOUT, answer.body.collect()).await;
-            let data = body
-                .map_err(|_| target.silent(TRANSFER_TIMEOUT))?
-                .map_err(|error| target.interrupted(&error))?
-                .into_bytes();
+            let data =
+                body.map_err(|_| target.silent(TRANSFER_TIMEOUT))?.map_err(|error| target.interrupted(&error))?.into_bytes();
             Ok((data, found))
         })
         .await
@@ -228,12 +226,7 @@ impl Bucket for S3Bucket {
     }
 }
 
-fn meta(
-    name: &str,
-    size: Option<i64>,
-    metadata: Option<&HashMap<String, String>>,
-    modified: Option<&DateTime>,
-) -> ObjectMeta {
+fn meta(name: &str, size: Option<i64>, metadata: Option<&HashMap<String, String>>, modified: Option<&DateTime>) -> ObjectMeta {
     let crc32c = metadata.and_then(|map| map.get(CRC_NAME)).and_then(|text| u32::from_str_radix(text, 16).ok());
     ObjectMeta {
         name: name.to_owned(),

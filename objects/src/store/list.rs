@@ -72,12 +72,7 @@ fn walk(directory: &Path, key: &str, request: &ListRequest<'_>, entries: &mut Ve
     Ok(Walk::On)
 }
 
-fn visit_directory(
-    path: &Path,
-    key: String,
-    request: &ListRequest<'_>,
-    entries: &mut Vec<Listed>,
-) -> Result<Walk, StoreError> {
+fn visit_directory(path: &Path, key: String, request: &ListRequest<'_>, entries: &mut Vec<Listed>) -> Result<Walk, StoreError> {
     let folds = request.fold && key.len() > request.prefix.len();
     if !folds {
         return walk(path, &key, request, entries);
@@ -92,12 +87,7 @@ fn visit_directory(
     Ok(Walk::On)
 }
 
-fn visit_object(
-    path: &Path,
-    key: String,
-    request: &ListRequest<'_>,
-    entries: &mut Vec<Listed>,
-) -> Result<Walk, StoreError> {
+fn visit_object(path: &Path, key: String, request: &ListRequest<'_>, entries: &mut Vec<Listed>) -> Result<Walk, StoreError> {
     if entries.len() == request.limit {
         return Ok(Walk::Full);
     }

@@ -21,7 +21,7 @@ mod write;
 
 pub use error::StoreError;
 pub use format::{FormatError, Md5Tag, ObjectInfo};
-pub use list::{Listed, ListRequest, Page};
+pub use list::{ListRequest, Listed, Page};
 pub use path::{KEY_BYTES_MAX, PART_BYTES_MAX};
 pub use read::Reader;
 pub use write::{Condition, Parked, Published, Writer};
@@ -153,12 +153,7 @@ fn mark(root: &Path) -> Result<(), StoreError> {
 
 fn lock(root: &Path, sharing: Sharing) -> Result<File, StoreError> {
     let path = root.join(LOCK_NAME);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(StoreError::io("open", &path))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(StoreError::io("open", &path))?;
     let locked = match sharing {
         Sharing::Alone => file.try_lock(),
         Sharing::Shared => file.try_lock_shared(),

@@ -91,8 +91,30 @@ mod tests {
     fn odd_keys_stay_inside_the_root_and_apart() {
         let root = Path::new("/root");
         let keys = [
-            "a", "a/b", "a=", "a=/b", "a%3D", "..", "../x", "a/../b", "a/./b", ".tmp/x", "/", "//", "/a", "a/", "a//", "a//b",
-            "%", "%/a", "\u{1}", "sp ace", "caf\u{e9}", "a\\b", "=", ".",
+            "a",
+            "a/b",
+            "a=",
+            "a=/b",
+            "a%3D",
+            "..",
+            "../x",
+            "a/../b",
+            "a/./b",
+            ".tmp/x",
+            "/",
+            "//",
+            "/a",
+            "a/",
+            "a//",
+            "a//b",
+            "%",
+            "%/a",
+            "\u{1}",
+            "sp ace",
+            "caf\u{e9}",
+            "a\\b",
+            "=",
+            ".",
         ];
         let mut seen = std::collections::HashSet::new();
         for key in keys {
@@ -102,9 +124,12 @@ mod tests {
             assert!(!below.as_os_str().as_bytes().starts_with(b"."), "{key} -> {path:?} is the store's own");
             assert!(seen.insert(path.clone()), "{key} shares {path:?}");
             let parts: Vec<Part> = below.iter().map(|name| part_of(name).unwrap()).collect();
-            let back: Vec<&str> = parts.iter().map(|part| match part {
-                Part::Object(name) | Part::Directory(name) => name.as_str(),
-            }).collect();
+            let back: Vec<&str> = parts
+                .iter()
+                .map(|part| match part {
+                    Part::Object(name) | Part::Directory(name) => name.as_str(),
+                })
+                .collect();
             assert_eq!(back.join("/"), key);
         }
         assert_eq!(of_key(root, "chunks/0/0/1_0_4").unwrap(), Path::new("/root/chunks/0/0/1_0_4="));

@@ -27,11 +27,7 @@ impl Store {
         let path = path::of_key(&self.root, key)?;
         let _key = self.key_lock(&path).read().unwrap_or_else(PoisonError::into_inner);
         let file = File::open(&path).map_err(|error| {
-            if is_absent(&error) {
-                StoreError::NotFound { key: key.to_owned() }
-            } else {
-                StoreError::io("open", &path)(error)
-            }
+            if is_absent(&error) { StoreError::NotFound { key: key.to_owned() } } else { StoreError::io("open", &path)(error) }
         })?;
         let info = read_info(&file, &path)?.map_err(|why| StoreError::Damaged { key: key.to_owned(), why })?;
         Ok(Reader { file, key: key.to_owned(), info })

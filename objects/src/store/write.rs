@@ -163,8 +163,7 @@ impl Store {
     /// Makes `directory` and what is above it, durable on return. Cheap when it is known to be durable.
     fn make_directory(&self, directory: &Path) -> Result<(), StoreError> {
         let mut durable = self.directories();
-        let mut missing: Vec<PathBuf> =
-            directory.ancestors().take_while(|d| !durable.contains(*d)).map(Path::to_owned).collect();
+        let mut missing: Vec<PathBuf> = directory.ancestors().take_while(|d| !durable.contains(*d)).map(Path::to_owned).collect();
         while let Some(next) = missing.pop() {
             match fs::create_dir(&next) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
