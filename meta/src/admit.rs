@@ -41,7 +41,9 @@ pub fn decode_entry(bytes: &[u8]) -> Result<SharedEntry, Refusal> {
 
 /// Whether `entry` may be the one after `header`.
 pub fn admissible(header: &Header, entry: &SharedEntry) -> Result<(), Refusal> {
-    if header.version > MACHINE_VERSION || matches!(&entry.body, SharedBody::Control(Control::Version(version)) if *version > MACHINE_VERSION) {
+    if header.version > MACHINE_VERSION
+        || matches!(&entry.body, SharedBody::Control(Control::Version(version)) if *version > MACHINE_VERSION)
+    {
         return Err(Refusal::UnknownVersion);
     }
     if let SharedBody::Control(Control::Start { epoch, slot }) = &entry.body {
@@ -57,7 +59,9 @@ pub fn admissible(header: &Header, entry: &SharedEntry) -> Result<(), Refusal> {
     match &entry.body {
         SharedBody::Control(Control::Format(_)) => Ok(()),
         _ if header.lineage.head().is_none() => Err(Refusal::NotStarted),
-        SharedBody::Batch(requests) if !(1..=MAX_ENTRY_REQUESTS).contains(&requests.len()) => Err(Refusal::BatchSize(requests.len())),
+        SharedBody::Batch(requests) if !(1..=MAX_ENTRY_REQUESTS).contains(&requests.len()) => {
+            Err(Refusal::BatchSize(requests.len()))
+        }
         _ => Ok(()),
     }
 }

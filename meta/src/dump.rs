@@ -226,9 +226,17 @@ impl Reader<'_> {
         }
         self.append(length, &mut bytes)?;
         self.checked(&mut bytes, "its header's checksum is wrong")?;
-        let stored: StoredHeader = postcard::from_bytes(&bytes[HEAD..]).map_err(|_| DumpError::Damaged("its header cannot be read"))?;
+        let stored: StoredHeader =
+            postcard::from_bytes(&bytes[HEAD..]).map_err(|_| DumpError::Damaged("its header cannot be read"))?;
         let spaces = stored.spaces.iter().map(|space| space_of(*space)).collect::<Result<_, _>>()?;
-        Ok(DumpHeader { group: stored.group, raft: stored.raft, index: stored.index, chain: stored.chain, digest: stored.digest, spaces })
+        Ok(DumpHeader {
+            group: stored.group,
+            raft: stored.raft,
+            index: stored.index,
+            chain: stored.chain,
+            digest: stored.digest,
+            spaces,
+        })
     }
 
     fn rows(&mut self, header: &DumpHeader, into: Into) -> Result<(), DumpError> {

@@ -7,7 +7,8 @@ use crate::kv::{KvRead, Row, Space, StorageError};
 use crate::row::{Body, Dentry, Inode, Piece, SliceRecord, Usage, Window, decode, key_number};
 use crate::txn::SharedRead;
 use farshore_types::{
-    Attr, COUNTER_BITS, DirEntry, ErrorKind, Ino, MAX_NAME, Query, QueryReply, Sequence, SessionId, SessionInfo, Slice, SliceId, SliceView,
+    Attr, COUNTER_BITS, DirEntry, ErrorKind, Ino, MAX_NAME, Query, QueryReply, Sequence, SessionId, SessionInfo, Slice, SliceId,
+    SliceView,
 };
 
 /// Entries of one [`Query::ReadDir`] reply; a larger `limit` is cut to this.
@@ -75,7 +76,8 @@ fn read_dir(kv: &dyn KvRead, ino: Ino, after: Option<&[u8]>, limit: u32) -> Resu
         None => all,
     };
     let after = after.map(|_| &*from);
-    let mut rows = SharedRead::rows(&kv, &from, &all.end())?.filter(|row| row.as_ref().map_or(true, |(key, _)| Some(*key) != after));
+    let mut rows =
+        SharedRead::rows(&kv, &from, &all.end())?.filter(|row| row.as_ref().map_or(true, |(key, _)| Some(*key) != after));
     let mut entries = Vec::new();
     while entries.len() < limit.min(MAX_READ_DIR) as usize {
         let Some(row) = rows.next() else {
@@ -199,7 +201,8 @@ pub fn sessions(kv: &dyn KvRead) -> Result<Vec<SessionRecord>, StorageError> {
         let id = session_id(key)?;
         let window_key = key::window(id);
         let window: Option<Window> = kv.row(&window_key)?;
-        let Window { acknowledged, high, .. } = window.ok_or_else(|| StorageError::damaged(Space::Shared, &window_key, "a session lacks its window"))?;
+        let Window { acknowledged, high, .. } =
+            window.ok_or_else(|| StorageError::damaged(Space::Shared, &window_key, "a session lacks its window"))?;
         sessions.push(SessionRecord { id, info: decode(key, value)?, acknowledged, high });
     }
     Ok(sessions)

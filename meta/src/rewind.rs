@@ -134,5 +134,11 @@ fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>)
 
 fn slice(key: &[u8], value: &[u8]) -> Result<SliceAdded, StorageError> {
     let record: SliceRecord = decode(key, value)?;
-    Ok(SliceAdded { id: SliceId(key_number(key, 1)?), size: record.size, added: record.added, time: record.time, origin: record.origin })
+    Ok(SliceAdded {
+        id: SliceId(key_number(key, 1)?),
+        size: record.size,
+        added: record.added,
+        time: record.time,
+        origin: record.origin,
+    })
 }

@@ -1,9 +1,10 @@
 //! The fence inside apply: which entry may take the next index (laws 3, 4, 7, 8, 19, 21).
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
-use farshore_meta::{MACHINE_VERSION, Refusal, Stamped, admissible, apply_shared, decode_entry, encode_entry};
 use farshore_meta::kv::Store;
+use farshore_meta::{MACHINE_VERSION, Refusal, Stamped, admissible, apply_shared, decode_entry, encode_entry};
 use farshore_types::*;
 use support::*;
 
@@ -30,7 +31,11 @@ fn law_8_a_start_continues_exactly_this_history() {
     let good = h.entry(h.start_body(EU, 0));
     assert_eq!(refusal(&h, &good), None);
     let SharedBody::Control(Control::Start { epoch, slot }) = good.body else { panic!() };
-    let start = |epoch: Epoch, slot| SharedEntry { epoch: epoch.id, time: good.time, body: SharedBody::Control(Control::Start { epoch, slot }) };
+    let start = |epoch: Epoch, slot| SharedEntry {
+        epoch: epoch.id,
+        time: good.time,
+        body: SharedBody::Control(Control::Start { epoch, slot }),
+    };
     let other = EpochId { number: 9, cluster: EU };
     for wrong in [
         Epoch { parent: other, ..epoch },
@@ -54,7 +59,11 @@ fn law_8_a_start_continues_exactly_this_history() {
 fn law_21_a_frozen_volume_takes_only_a_start() {
     let mut h = History::in_memory();
     h.control(Control::Freeze).unwrap();
-    for body in [SharedBody::Control(Control::Freeze), SharedBody::Control(Control::Tick(ControlTime(1))), SharedBody::Batch(vec![h.request(ALICE, unlink(Ino::ROOT, "x"))])] {
+    for body in [
+        SharedBody::Control(Control::Freeze),
+        SharedBody::Control(Control::Tick(ControlTime(1))),
+        SharedBody::Batch(vec![h.request(ALICE, unlink(Ino::ROOT, "x"))]),
+    ] {
         assert_eq!(refusal(&h, &h.entry(body)), Some(Refusal::Frozen));
     }
     h.start(EU, 0);

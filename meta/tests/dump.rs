@@ -1,4 +1,5 @@
 //! The stream of a state: what goes in comes out, and nothing that is damaged is believed (laws 25, 26).
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Law 10: each request of a session is done once, whatever it is and however often it comes.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -144,7 +145,10 @@ fn law_11_only_an_entry_ends_a_session_and_nothing_of_it_stays() {
         h.alloc(ALICE, 1);
     }
     let known = farshore_meta::sessions(&*h.store.read().unwrap()).unwrap();
-    assert_eq!(known.iter().map(|session| (session.id, session.high)).collect::<Vec<_>>(), [(ALICE, Sequence(4)), (BOB, Sequence(2))]);
+    assert_eq!(
+        known.iter().map(|session| (session.id, session.high)).collect::<Vec<_>>(),
+        [(ALICE, Sequence(4)), (BOB, Sequence(2))]
+    );
     h.control(Control::Expire { session: BOB }).unwrap();
     assert_eq!(h.control(Control::CloseSession { session: BOB }), Err(ErrorKind::SessionLost));
     // Alice keeps four replies and two ranges.

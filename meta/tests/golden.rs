@@ -1,5 +1,6 @@
 //! Law 26: the bytes of every row kind, of before-images and of canonical entries are these, and change only with a
 //! version. To accept a change on purpose, take the new text from the message of the failed test.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! One conformance suite over both stores, and both against each other.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

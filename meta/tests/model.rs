@@ -1,5 +1,6 @@
 //! The namespace and file content against a reference model that is too simple to be wrong: names are maps, link counts are
 //! counted, content is a map of bytes.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -17,8 +18,8 @@ type Names = BTreeMap<Vec<u8>, Ino>;
 #[derive(Clone, Debug)]
 enum Node {
     Directory(Names),
-    /// Length, and for each byte that was written the slice and its place in it.
-    File(u64, BTreeMap<u64, (SliceId, u64)>),
+    /// Length and content.
+    File(u64, Bytes),
     Other(NodeKind),
 }
 
@@ -26,6 +27,9 @@ enum Node {
 struct Model {
     nodes: BTreeMap<Ino, Node>,
 }
+
+/// For each byte that was written, by position: the slice and the place in it.
+type Bytes = BTreeMap<u64, (SliceId, u64)>;
 
 type Verdict = Result<(), ErrorKind>;
 
@@ -35,7 +39,8 @@ impl Model {
     }
 
     fn parents_of(&self, ino: Ino) -> Vec<Ino> {
-        let names = |node: &Node| if let Node::Directory(names) = node { names.values().filter(|to| **to == ino).count() } else { 0 };
+        let names =
+            |node: &Node| if let Node::Directory(names) = node { names.values().filter(|to| **to == ino).count() } else { 0 };
         self.nodes.iter().flat_map(|(parent, node)| std::iter::repeat_n(*parent, names(node))).collect()
     }
 
@@ -111,7 +116,9 @@ impl Model {
                 self.is_empty(ino)?;
                 self.set(*parent, name, None);
             }
-            Op::Rename { parent, name, new_parent, new_name, mode } => return self.rename((*parent, name), (*new_parent, new_name), *mode),
+            Op::Rename { parent, name, new_parent, new_name, mode } => {
+                return self.rename((*parent, name), (*new_parent, new_name), *mode);
+            }
             Op::Link { ino, new_parent, new_name } => {
                 if matches!(self.nodes.get(ino).ok_or(ErrorKind::Stale)?, Node::Directory(_)) {
                     return Err(ErrorKind::NotPermitted);
@@ -143,7 +150,7 @@ impl Model {
         Ok(())
     }
 
-    fn file(&mut self, ino: Ino) -> Result<(&mut u64, &mut BTreeMap<u64, (SliceId, u64)>), ErrorKind> {
+    fn file(&mut self, ino: Ino) -> Result<(&mut u64, &mut Bytes), ErrorKind> {
         match self.nodes.get_mut(&ino).ok_or(ErrorKind::Stale)? {
             Node::File(length, bytes) => Ok((length, bytes)),
             Node::Directory(_) => Err(ErrorKind::IsDirectory),
@@ -169,7 +176,9 @@ impl Model {
         match mode {
             RenameMode::NoReplace => return Err(ErrorKind::Exists),
             _ if source == target => return Ok(()),
-            RenameMode::Exchange if self.is_directory(target) && self.below(old.0, target) => return Err(ErrorKind::InvalidArgument),
+            RenameMode::Exchange if self.is_directory(target) && self.below(old.0, target) => {
+                return Err(ErrorKind::InvalidArgument);
+            }
             RenameMode::Exchange => self.set(old.0, old.1, Some(target)),
             RenameMode::Replace => {
                 match (self.is_directory(source), self.is_directory(target)) {
@@ -192,7 +201,7 @@ impl Model {
 }
 
 /// What a reader of the file sees, from its pieces.
-fn content(h: &History<Memory>, ino: Ino, size: u64) -> BTreeMap<u64, (SliceId, u64)> {
+fn content(h: &History<Memory>, ino: Ino, size: u64) -> Bytes {
     let mut bytes = BTreeMap::new();
     for chunk in 0..3 {
         for view in h.slices(ino, chunk) {
@@ -214,8 +223,14 @@ fn compare_node(h: &History<Memory>, model: &Model, ino: Ino, node: &Node) {
     assert_eq!(attr.nlink, model.nlink(ino), "links of {ino}");
     match node {
         Node::Directory(names) => {
-            let QueryReply::Entries { entries, more: false } = h.query(Query::ReadDir { ino, after: None, limit: 99 }).unwrap() else { panic!() };
-            assert!(names.iter().map(|(name, ino)| (name, *ino)).eq(entries.iter().map(|entry| (&entry.name, entry.attr.ino))), "names of {ino}");
+            let QueryReply::Entries { entries, more: false } = h.query(Query::ReadDir { ino, after: None, limit: 99 }).unwrap()
+            else {
+                panic!()
+            };
+            assert!(
+                names.iter().map(|(name, ino)| (name, *ino)).eq(entries.iter().map(|entry| (&entry.name, entry.attr.ino))),
+                "names of {ino}"
+            );
             let parent = model.parents_of(ino).first().copied();
             if let Some(parent) = parent.or((ino == Ino::ROOT).then_some(ino)) {
                 assert_eq!(h.query(Query::Parent { ino }), Ok(QueryReply::Parent(parent)));
@@ -231,7 +246,8 @@ fn compare_node(h: &History<Memory>, model: &Model, ino: Ino, node: &Node) {
     let QueryReply::Path(path) = h.query(Query::PathOf { ino }).unwrap() else { panic!() };
     assert_eq!(path.is_some(), model.nlink(ino) > 0, "{ino} has a path as long as it has a name");
     if let Some(path) = path {
-        let found = path.split('/').filter(|name| !name.is_empty()).fold(Ino::ROOT, |at, name| model.names(at).unwrap()[name.as_bytes()]);
+        let found =
+            path.split('/').filter(|name| !name.is_empty()).fold(Ino::ROOT, |at, name| model.names(at).unwrap()[name.as_bytes()]);
         assert_eq!(found, ino, "{path}");
     }
 }
@@ -247,7 +263,9 @@ fn compare_slices(h: &History<Memory>, model: &Model, live: &BTreeSet<SliceId>) 
     let mut pieces = Vec::new();
     for (ino, node) in &model.nodes {
         if matches!(node, Node::File(..)) {
-            pieces.extend((0..3).flat_map(|chunk| h.slices(*ino, chunk)).map(|view| view.slice.id).filter(|id| *id != SliceId::HOLE));
+            pieces.extend(
+                (0..3).flat_map(|chunk| h.slices(*ino, chunk)).map(|view| view.slice.id).filter(|id| *id != SliceId::HOLE),
+            );
         }
     }
     pieces.sort_unstable();
@@ -294,7 +312,8 @@ fn run(ops: &[Option<RandomOp>]) -> BTreeSet<String> {
         let Some(random) = op else {
             let gone = model.purge();
             let kept = model.nodes.keys().copied();
-            let changes = h.apply(SharedBody::Control(Control::Purge { inos: kept.chain(gone.iter().copied()).collect() })).changes;
+            let changes =
+                h.apply(SharedBody::Control(Control::Purge { inos: kept.chain(gone.iter().copied()).collect() })).changes;
             follow(&mut live, &changes);
             continue;
         };

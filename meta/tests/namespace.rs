@@ -1,4 +1,5 @@
 //! The namespace as POSIX has it, case by case.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -9,7 +10,9 @@ use support::*;
 
 fn names(history: &History<Memory>, ino: Ino) -> Vec<String> {
     match history.query(Query::ReadDir { ino, after: None, limit: 100 }).unwrap() {
-        QueryReply::Entries { entries, more: false } => entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect(),
+        QueryReply::Entries { entries, more: false } => {
+            entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -163,7 +166,14 @@ fn attributes_change_as_asked() {
     let mut h = History::in_memory();
     let file = h.make(Ino::ROOT, "f", NewNode::File);
     let at = Timestamp { secs: -5, nanos: 999_999_999 };
-    let change = |mtime| Op::SetAttr { ino: file, mode: Some(0o17755), uid: Some(1), gid: None, atime: Some(TimeChange::Now), mtime: Some(mtime) };
+    let change = |mtime| Op::SetAttr {
+        ino: file,
+        mode: Some(0o17755),
+        uid: Some(1),
+        gid: None,
+        atime: Some(TimeChange::Now),
+        mtime: Some(mtime),
+    };
     let Reply::Attr(attr) = h.op(change(TimeChange::At(at))).unwrap() else { panic!() };
     assert_eq!((attr.mode, attr.uid, attr.gid, attr.mtime, attr.atime), (0o7755, 1, 20, at, attr.ctime));
     assert_eq!(attr, h.attr(file));
@@ -183,7 +193,11 @@ fn readdir_pages_by_name() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let QueryReply::Entries { entries, more } = h.query(Query::ReadDir { ino: Ino::ROOT, after: after.take(), limit: 2 }).unwrap() else { panic!() };
+        let QueryReply::Entries { entries, more } =
+            h.query(Query::ReadDir { ino: Ino::ROOT, after: after.take(), limit: 2 }).unwrap()
+        else {
+            panic!()
+        };
         assert!(entries.len() <= 2);
         after = entries.last().map(|entry| entry.name.clone());
         seen.extend(entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));

@@ -1,9 +1,12 @@
 //! Law 20: a rewind is equal, byte by byte, to a fresh replay; and it says what it changed.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
 use farshore_meta::kv::{Memory, Space, Store};
-use farshore_meta::{Changes, Event, RewindError, SliceRecord, digest, digest_of, live_slices, lowest_reachable, rewind, trim_undo};
+use farshore_meta::{
+    Changes, Event, RewindError, SliceRecord, digest, digest_of, live_slices, lowest_reachable, rewind, trim_undo,
+};
 use farshore_types::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -94,7 +97,11 @@ fn law_20_what_a_rewind_brings_back_is_told() {
     h.control(Control::Expire { session: ALICE }).unwrap();
     h.start(EU, 0);
     let changes = rewind_to(&h.store, to.0).unwrap();
-    assert_eq!(changes.added.iter().map(|a| (a.id, a.added)).collect::<Vec<_>>(), [(id, added)], "with the index of its first add");
+    assert_eq!(
+        changes.added.iter().map(|a| (a.id, a.added)).collect::<Vec<_>>(),
+        [(id, added)],
+        "with the index of its first add"
+    );
     assert_eq!(changes.removed.iter().map(|a| a.id.0).collect::<Vec<_>>(), [id.0 + 1]);
     for event in [Event::SessionOpened(ALICE), Event::Roster { cluster: EU, on: true }, Event::Lineage(h.header().lineage)] {
         assert!(changes.events.contains(&event), "{event:?}");

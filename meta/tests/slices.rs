@@ -1,4 +1,5 @@
 //! Content: pieces, slices that live and die, ids that are issued and used up.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -36,7 +37,11 @@ fn law_12_a_slice_comes_with_the_bucket_of_its_session() {
 #[test]
 fn a_replaced_bucket_is_a_later_incarnation_and_sessions_of_the_old_one_keep_their_origin() {
     let (mut h, file) = with_file();
-    let replace = |incarnation| Control::ReplaceBucket { region: RegionId(0), incarnation: Incarnation(incarnation), bucket: Uuid([9; 16]) };
+    let replace = |incarnation| Control::ReplaceBucket {
+        region: RegionId(0),
+        incarnation: Incarnation(incarnation),
+        bucket: Uuid([9; 16]),
+    };
     h.control(replace(1)).unwrap();
     h.control(replace(1)).unwrap();
     assert_eq!(h.control(replace(0)), Err(ErrorKind::InvalidArgument));
@@ -69,7 +74,8 @@ fn truncate_drops_what_lies_beyond_and_hides_what_reaches_beyond() {
     let (mut h, file) = with_file();
     let first = h.alloc(ALICE, 9).0;
     let id = |n| SliceId(first + n);
-    h.op(commit(file, vec![slice(id(0), 0, 0, 100), slice(id(1), 0, 60, 40), slice(id(2), 1, 5, 10), slice(id(3), 7, 0, 1)])).unwrap();
+    h.op(commit(file, vec![slice(id(0), 0, 0, 100), slice(id(1), 0, 60, 40), slice(id(2), 1, 5, 10), slice(id(3), 7, 0, 1)]))
+        .unwrap();
     assert_eq!(h.attr(file).size, 7 * CHUNK_SIZE + 1);
     let applied = h.apply_op(ALICE, Op::Truncate { ino: file, size: 50 });
     assert_eq!(applied.changes.dropped.iter().map(|d| d.id.0 - first).collect::<Vec<_>>(), [1, 2, 3]);
@@ -93,11 +99,21 @@ fn law_10_a_commit_is_idempotent_by_slice_id_and_other_content_is_a_conflict() {
     let again = h.apply_op(BOB, commit(file, vec![slice(id, 0, 10, 100)]));
     assert!(again.outcomes[0].is_ok() && again.changes.added.is_empty() && h.attr(file).version == version);
     let changed = NewSlice { checksums: vec![1], ..slice(id, 0, 10, 100) };
-    for (ino, slice) in [(file, slice(id, 0, 11, 100)), (file, slice(id, 1, 10, 100)), (file, slice(id, 0, 10, 99)), (file, changed), (other, slice(id, 0, 10, 100))] {
+    for (ino, slice) in [
+        (file, slice(id, 0, 11, 100)),
+        (file, slice(id, 1, 10, 100)),
+        (file, slice(id, 0, 10, 99)),
+        (file, changed),
+        (other, slice(id, 0, 10, 100)),
+    ] {
         assert_eq!(h.op(commit(ino, vec![slice])), Err(ErrorKind::SliceConflict));
     }
     h.op(commit(file, vec![slice(SliceId(id.0 + 1), 0, 0, 200)])).unwrap();
-    assert_eq!(h.op(commit(file, vec![slice(id, 0, 10, 100)])), Err(ErrorKind::InvalidArgument), "a dropped slice does not come back");
+    assert_eq!(
+        h.op(commit(file, vec![slice(id, 0, 10, 100)])),
+        Err(ErrorKind::InvalidArgument),
+        "a dropped slice does not come back"
+    );
 }
 
 #[test]

@@ -11,14 +11,19 @@ use crate::key::{self, Key};
 use crate::kv::{Space, StorageError};
 use crate::row::{Body, Inode, Piece, SliceRecord, Window, decode, encode, key_number};
 use crate::txn::SharedRead;
-use farshore_types::{BucketId, CHUNK_SIZE, ErrorKind, Ino, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp};
+use farshore_types::{
+    BucketId, CHUNK_SIZE, ErrorKind, Ino, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp,
+};
 
 /// Longest file in bytes, inclusive.
 pub const MAX_FILE_SIZE: u64 = 1 << 57;
 /// Slices of one commit, inclusive.
 pub const MAX_COMMIT_SLICES: usize = 255;
 const _: () = assert!(MAX_FILE_SIZE / CHUNK_SIZE <= u32::MAX as u64, "chunk numbers are u32");
-const _: () = assert!((MAX_COMMIT_SLICES + 1) * crate::MAX_ENTRY_REQUESTS <= u16::MAX as usize + 1, "pieces of an entry are told apart by u16");
+const _: () = assert!(
+    (MAX_COMMIT_SLICES + 1) * crate::MAX_ENTRY_REQUESTS <= u16::MAX as usize + 1,
+    "pieces of an entry are told apart by u16"
+);
 
 const SET_UID: u16 = 0o4000;
 const SET_GID: u16 = 0o2000;
@@ -59,7 +64,14 @@ impl Apply<'_> {
     }
 
     /// Names uploaded slices in a file. Slices that it names already change nothing, whoever sends them again (law 10).
-    pub(super) fn commit_slices(&mut self, session: SessionId, window: &mut Window, ino: Ino, slices: &[NewSlice], clear_set_id: bool) -> Result<Reply, Fail> {
+    pub(super) fn commit_slices(
+        &mut self,
+        session: SessionId,
+        window: &mut Window,
+        ino: Ino,
+        slices: &[NewSlice],
+        clear_set_id: bool,
+    ) -> Result<Reply, Fail> {
         let mut inode = self.inode(ino)?;
         let mut size = file_size(&inode)?;
         let new = self.check_slices(session, window, ino, slices)?;
@@ -89,7 +101,13 @@ impl Apply<'_> {
     }
 
     /// The slices that are new, when all are sound.
-    fn check_slices<'s>(&self, session: SessionId, window: &Window, ino: Ino, slices: &'s [NewSlice]) -> Result<Vec<&'s NewSlice>, Fail> {
+    fn check_slices<'s>(
+        &self,
+        session: SessionId,
+        window: &Window,
+        ino: Ino,
+        slices: &'s [NewSlice],
+    ) -> Result<Vec<&'s NewSlice>, Fail> {
         let block_size = self.volume.as_ref().ok_or(ErrorKind::NotFound)?.block_size;
         if !(1..=MAX_COMMIT_SLICES).contains(&slices.len()) {
             return Err(ErrorKind::InvalidArgument.into());
@@ -188,7 +206,8 @@ impl Apply<'_> {
         }
         let key = key::slice(id);
         let record: Option<SliceRecord> = self.txn.row(&key)?;
-        let SliceRecord { added, size, origin, .. } = record.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "a piece leads to no slice"))?;
+        let SliceRecord { added, size, origin, .. } =
+            record.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "a piece leads to no slice"))?;
         self.txn.delete(&key)?;
         self.usage.bytes -= u64::from(size);
         self.changes.dropped.push(SliceDropped { id, size, added, dropped: self.index, origin });

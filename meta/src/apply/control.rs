@@ -7,8 +7,8 @@ use crate::kv::StorageError;
 use crate::row::{Body, Inode, Window, encode};
 use crate::txn::SharedRead;
 use farshore_types::{
-    BucketId, ClusterId, Compression, Control, ControlTime, Epoch, ErrorKind, Incarnation, Ino, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, RegionId, Reply, SessionId,
-    SessionInfo, Slot, Uuid, VolumeRecord,
+    BucketId, ClusterId, Compression, Control, ControlTime, Epoch, ErrorKind, Incarnation, Ino, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE,
+    RegionId, Reply, SessionId, SessionInfo, Slot, Uuid, VolumeRecord,
 };
 
 /// Open sessions of one volume; at the bound no further one is opened.
@@ -100,7 +100,8 @@ impl Apply<'_> {
     fn open_session(&mut self, session: SessionId, info: &SessionInfo) -> Result<(), Fail> {
         let texts = [&info.host, &info.mount, &info.options];
         let volume = self.volume.as_ref().ok_or(ErrorKind::NotFound)?;
-        let bucket_is_known = |bucket: BucketId| volume.region_by_id(bucket.region).is_some_and(|region| bucket.incarnation <= region.incarnation);
+        let bucket_is_known =
+            |bucket: BucketId| volume.region_by_id(bucket.region).is_some_and(|region| bucket.incarnation <= region.incarnation);
         if texts.iter().any(|text| text.len() > MAX_SESSION_TEXT) || !info.bucket.is_none_or(bucket_is_known) {
             return Err(ErrorKind::InvalidArgument.into());
         }

@@ -31,7 +31,11 @@ impl IssuedRange {
 }
 
 /// The range that holds `id`.
-pub(crate) fn issued_range(shared: &impl SharedRead, session: SessionId, id: SliceId) -> Result<Option<IssuedRange>, StorageError> {
+pub(crate) fn issued_range(
+    shared: &impl SharedRead,
+    session: SessionId,
+    id: SliceId,
+) -> Result<Option<IssuedRange>, StorageError> {
     let end = key::issued_all(session).end();
     let Some(row) = shared.rows(&key::issued(session, id), &end)?.next() else {
         return Ok(None);

@@ -16,7 +16,9 @@ impl Apply<'_> {
             Op::Make { parent, name, node, mode, uid, gid } => self.make(*parent, name, node, *mode, *uid, *gid),
             Op::Unlink { parent, name } => self.unlink(*parent, name),
             Op::Rmdir { parent, name } => self.rmdir(*parent, name),
-            Op::Rename { parent, name, new_parent, new_name, mode } => self.rename((*parent, name), (*new_parent, new_name), *mode),
+            Op::Rename { parent, name, new_parent, new_name, mode } => {
+                self.rename((*parent, name), (*new_parent, new_name), *mode)
+            }
             Op::Link { ino, new_parent, new_name } => self.link(*ino, *new_parent, new_name),
             Op::SetAttr { ino, mode, uid, gid, atime, mtime } => self.set_attr(*ino, *mode, (*uid, *gid), (*atime, *mtime)),
             Op::Truncate { ino, size } => self.truncate(*ino, *size),

@@ -62,7 +62,14 @@ impl Apply<'_> {
         Err(ErrorKind::InvalidArgument.into())
     }
 
-    fn replace(&mut self, old: Place, new: Place, source: Dentry, target: Option<Dentry>, mut parents: Parents) -> Result<Reply, Fail> {
+    fn replace(
+        &mut self,
+        old: Place,
+        new: Place,
+        source: Dentry,
+        target: Option<Dentry>,
+        mut parents: Parents,
+    ) -> Result<Reply, Fail> {
         let moves_directory = source.kind == NodeKind::Directory;
         let drops_directory = target.is_some_and(|target| target.kind == NodeKind::Directory);
         if let Some(target) = target {
@@ -96,7 +103,9 @@ impl Apply<'_> {
         let [source_directory, target_directory] = [source, target].map(|dentry| u32::from(dentry.kind == NodeKind::Directory));
         if old.0 != new.0 {
             let overflows = |parent: &Inode, gains: u32, loses: u32| parent.nlink - loses + gains > MAX_LINKS;
-            if overflows(&parents.from, target_directory, source_directory) || overflows(parents.to(), source_directory, target_directory) {
+            if overflows(&parents.from, target_directory, source_directory)
+                || overflows(parents.to(), source_directory, target_directory)
+            {
                 return Err(ErrorKind::TooManyLinks.into());
             }
         }

@@ -17,7 +17,15 @@ pub(super) const MODE_BITS: u16 = 0o7777;
 const SYMLINK_MODE: u16 = 0o777;
 
 impl Apply<'_> {
-    pub(super) fn make(&mut self, parent: Ino, name: &[u8], node: &NewNode, mode: u16, uid: u32, gid: u32) -> Result<Reply, Fail> {
+    pub(super) fn make(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        node: &NewNode,
+        mode: u16,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Reply, Fail> {
         check_name(name)?;
         let body = new_body(node)?;
         let mut dir = self.directory(parent)?;

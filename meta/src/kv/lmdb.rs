@@ -81,17 +81,29 @@ fn get<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, key: &[u8]) -> Result<Opti
     if key.is_empty() { Ok(None) } else { table.get(txn, key).map_err(backend) }
 }
 
-fn scan<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+fn scan<'a>(
+    table: &Table,
+    txn: &'a RoTxn<'_, AnyTls>,
+    from: &[u8],
+    to: Option<&[u8]>,
+) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
     match bounds(from, to) {
         None => Ok(Box::new(std::iter::empty())),
         Some(range) => Ok(Box::new(table.range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend)))),
     }
 }
 
-fn scan_back<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+fn scan_back<'a>(
+    table: &Table,
+    txn: &'a RoTxn<'_, AnyTls>,
+    from: &[u8],
+    to: Option<&[u8]>,
+) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
     match bounds(from, to) {
         None => Ok(Box::new(std::iter::empty())),
-        Some(range) => Ok(Box::new(table.rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend)))),
+        Some(range) => {
+            Ok(Box::new(table.rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend))))
+        }
     }
 }
 
@@ -113,11 +125,21 @@ impl KvRead for Reader<'_> {
         get(&self.tables[space as usize], &self.txn, key)
     }
 
-    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         scan(&self.tables[space as usize], &self.txn, from, to)
     }
 
-    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         scan_back(&self.tables[space as usize], &self.txn, from, to)
     }
 }
@@ -132,11 +154,21 @@ impl KvRead for Writer<'_> {
         get(&self.tables[space as usize], &self.txn, key)
     }
 
-    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         scan(&self.tables[space as usize], &self.txn, from, to)
     }
 
-    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         scan_back(&self.tables[space as usize], &self.txn, from, to)
     }
 }

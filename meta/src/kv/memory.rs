@@ -42,7 +42,13 @@ impl Store for Memory {
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let guard = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Box::new(Writer { base: self.maps(), overlay: Default::default(), cleared: [false; 3], store: &self.inner, _guard: guard }))
+        Ok(Box::new(Writer {
+            base: self.maps(),
+            overlay: Default::default(),
+            cleared: [false; 3],
+            store: &self.inner,
+            _guard: guard,
+        }))
     }
 }
 
@@ -55,12 +61,22 @@ impl KvRead for Reader {
         Ok(self.maps[space as usize].get(key).map(|value| &**value))
     }
 
-    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let rows = bounds(from, to).map(|range| self.maps[space as usize].range::<[u8], _>(range));
         Ok(Box::new(rows.into_iter().flatten().map(|(key, value)| Ok((&**key, &**value)))))
     }
 
-    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let rows = bounds(from, to).map(|range| self.maps[space as usize].range::<[u8], _>(range).rev());
         Ok(Box::new(rows.into_iter().flatten().map(|(key, value)| Ok((&**key, &**value)))))
     }
@@ -102,11 +118,21 @@ impl KvRead for Writer<'_> {
         })
     }
 
-    fn scan<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         Ok(self.merged(space, from, to, false))
     }
 
-    fn scan_back<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         Ok(self.merged(space, from, to, true))
     }
 }

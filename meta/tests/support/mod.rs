@@ -1,5 +1,5 @@
 //! A history for tests: entries are stamped as the judge would, on any store.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 pub mod random;
 
@@ -140,7 +140,11 @@ impl<S: Store> History<S> {
         admissible(&before, &entry).unwrap();
         let chain = chain_after(before.chain, &entry);
         let applied = apply_shared(&mut *kv, &Stamped { index: before.index.next(), chain, entry: &entry }).unwrap();
-        assert_eq!(farshore_meta::digest(&*kv).unwrap(), farshore_meta::digest_of(&*kv).unwrap(), "law 2: the digest follows every change");
+        assert_eq!(
+            farshore_meta::digest(&*kv).unwrap(),
+            farshore_meta::digest_of(&*kv).unwrap(),
+            "law 2: the digest follows every change"
+        );
         kv.commit().unwrap();
         self.log.push(entry);
         applied

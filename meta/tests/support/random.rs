@@ -1,5 +1,5 @@
 //! Random histories: mostly sensible, sometimes not. Numbers are taken modulo what exists.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use super::*;
 use proptest::prelude::*;
@@ -26,7 +26,13 @@ pub const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 pub const SPAN: u64 = 48;
 
 pub fn random_op() -> impl Strategy<Value = RandomOp> {
-    (any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(verb, a, b, c, d)| RandomOp { verb, a, b, c, d })
+    (any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(verb, a, b, c, d)| RandomOp {
+        verb,
+        a,
+        b,
+        c,
+        d,
+    })
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
@@ -71,7 +77,9 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
         8 => unlink(ino, name),
         9 => rmdir(ino, name),
         10 => rename(ino, name, other, new_name, RenameMode::Replace),
-        11 => rename(ino, name, other, new_name, pick(&[RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Replace], a / 7)),
+        11 => {
+            rename(ino, name, other, new_name, pick(&[RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Replace], a / 7))
+        }
         12 => link(other, ino, name),
         13 => {
             let time = Timestamp { secs: d as i64 % 1000, nanos: 5 };
