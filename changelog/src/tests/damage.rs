@@ -77,6 +77,28 @@ fn law_24_a_sector_of_the_last_batch_that_was_never_written_is_a_tear() {
 }
 
 #[test]
+fn law_24_a_lost_sector_is_damage_if_a_later_batch_was_written_after_its_flush() {
+    let whole = MemDisk::default();
+    let (mut files, _) = open(&whole, 8192);
+    for batch in [0..2, 2..4, 4..6] {
+        files.append(&entries(batch)).unwrap();
+        files.sync().unwrap();
+    }
+    drop(files);
+    for lost in [SECTOR, 2 * SECTOR] {
+        let disk = whole.copy();
+        let path = disk.segments()[0].clone();
+        let mut bytes = disk.bytes(&path);
+        bytes[lost..lost + SECTOR].fill(0);
+        disk.replace(&path, bytes);
+        let (files, recovered) = open(&disk, 8192);
+        let damage = recovered.damage.unwrap();
+        assert_eq!((damage.last_seen, recovered.torn), (Some(RaftIndex(5)), None));
+        assert_eq!(everything(&files), entries(0..damage.index.0));
+    }
+}
+
+#[test]
 fn law_24_a_flipped_bit_in_any_written_byte_is_damage() {
     let whole = sample();
     for path in whole.segments() {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+/// How long a flush waits for its release.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
 #[derive(Default)]
 struct Data {
     live: Vec<u8>,
@@ -94,11 +97,9 @@ impl DiskFile for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut held = self.control.held.lock().unwrap();
-        while *held {
-            held = self.control.released.wait(held).unwrap();
-        }
-        drop(held);
+        // Bounded, so that a test that fails while it holds the disk ends.
+        let held = self.control.held.lock().unwrap();
+        drop(self.control.released.wait_timeout_while(held, PATIENCE, |held| *held).unwrap());
         self.control.syncs.fetch_add(1, Ordering::SeqCst);
         let mut data = self.data.lock().unwrap();
         let Data { live, durable, lost } = &mut *data;

@@ -58,6 +58,11 @@ fn what_was_cut_off_does_not_come_back() {
     let disk = MemDisk::default();
     let (mut files, _) = open(&disk, 2560);
     files.append(&entries(0..12)).unwrap();
+    files.sync().unwrap();
+    files.truncate_after(Some(RaftIndex(4))).unwrap();
+    assert_eq!(files.flushed(), Some(RaftIndex(4)));
+    files.append(&entries(5..7)).unwrap();
+    assert_eq!(files.flushed(), Some(RaftIndex(4)), "law 5: the new entries are not flushed, though the old ones were");
     files.truncate_after(Some(RaftIndex(4))).unwrap();
     files.sync().unwrap();
     assert_eq!(files.flushed(), Some(RaftIndex(4)));
@@ -217,6 +222,10 @@ fn law_30_a_full_disk_is_said_clearly_and_nothing_is_half_visible() {
     let error = (4..40).find_map(|index| files.append(&entries(index..index + 1)).err()).unwrap();
     assert!(matches!(error, LogError::NoSpace { .. }), "{error}");
     assert!(error.to_string().contains("no space left"), "{error}");
+    *disk.control.space.lock().unwrap() = None;
+    let next = files.next().0;
+    assert_eq!(files.append(&entries(next..next + 1)).unwrap_err(), error, "until it is opened again");
+    *disk.control.space.lock().unwrap() = Some(100);
     let durable = files.flushed().unwrap();
     assert_eq!(files.last(), Some(durable));
     assert_eq!(everything(&files), entries(0..durable.0 + 1));
