@@ -33,6 +33,13 @@ pub(super) struct Wanted {
     pub after: Option<Vec<u8>>,
 }
 
+impl Wanted {
+    /// The first page, which every listing begins with.
+    pub fn first() -> Wanted {
+        Wanted { page: 0, after: None }
+    }
+}
+
 /// What there is at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum At<'a> {

@@ -8,7 +8,7 @@
 //!
 //! Rules of the house, each paid for:
 //! - No thread that reads requests waits for the network: what is borrowed is copied, the work is spawned on tokio with
-//!   the owned reply, and at most [`adapter::IN_FLIGHT_MAX`] requests run at a time (law 27).
+//!   the owned reply, and at most [`shared::IN_FLIGHT_MAX`] requests run at a time (law 27).
 //! - The kernel is told of invalidations by threads that answer nothing (law 29); see [`notify`].
 //! - Permissions are the kernel's affair (`default_permissions`), as are set-id bits on write, chown and truncate (the
 //!   kernel asks for the cleared mode itself, since `FUSE_HANDLE_KILLPRIV` is not set) and file locks (local).
@@ -18,7 +18,7 @@
 //! | file | events |
 //! |---|---|
 //! | `mount`, `kernel` | mounting, unmounting, the end |
-//! | `adapter` | the table of requests, bounds, spawning |
+//! | `adapter`, `shared` | the table of requests; bounds, spawning |
 //! | `attr` | attributes both ways |
 //! | `namespace` | names: lookup, make, remove, rename, link |
 //! | `file`, `handles` | open files |
@@ -35,6 +35,7 @@ mod kernel;
 mod mount;
 mod namespace;
 mod notify;
+mod shared;
 
 pub use kernel::{UnmountError, unmount_dir};
 pub use mount::{MountError, MountOptions, Mounted, mount};
