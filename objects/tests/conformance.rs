@@ -193,6 +193,34 @@ async fn a_service_that_is_too_busy_is_asked_a_few_times_only() {
     assert_eq!(requests.load(std::sync::atomic::Ordering::SeqCst), 4, "one try and three more");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_back_is_used_again_at_once() {
+    let directory = TempDir::new().unwrap();
+    let mut listen = "127.0.0.1:0".parse().unwrap();
+    let mut bucket: Option<Arc<dyn Bucket>> = None;
+    for life in 0..3 {
+        let config =
+            BucketConfig { directory: directory.path().to_owned(), listen, bucket_name: "shore".to_owned(), credentials: keys() };
+        let server = Server::bind(config).await.unwrap();
+        listen = server.address();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        let bucket = match &bucket {
+            Some(bucket) => bucket.clone(),
+            None => bucket.insert(s3(listen, "shore").await).clone(),
+        };
+        // Connections of the life before are still in the client's pool.
+        bucket.put_replace(&format!("life{life}"), Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(bucket.list("", None, 10).await.unwrap().objects.len(), life + 1);
+        stop.send(()).unwrap();
+        tokio::time::timeout(BOUND, running).await.expect("the server ends").unwrap();
+        let error = bucket.head("life0").await.unwrap_err();
+        assert!(matches!(error, BucketError::Unreachable { .. }), "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn clouds_that_are_not_served_yet_say_so() {
     for scheme in ["gs", "az"] {

@@ -18,14 +18,20 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn build(url: &BucketUrl, credentials: Credentials) -> Client {
+    let region_known = url.names_region() || !credentials.is_chain() || url.endpoint().is_some();
     let mut builder = match (credentials.access_key(), credentials.secret_key()) {
         (Some(access), Some(secret)) => {
             let keys = Keys::new(access, secret, None, None, "farshore");
             Builder::new().behavior_version(BehaviorVersion::latest()).credentials_provider(keys)
         }
         _ => {
-            // The chain also knows profiles, web identities and the machine's role, which only this crate reads.
-            let chain = aws_config::defaults(BehaviorVersion::latest()).load().await;
+            // The chain also knows profiles, web identities and the machine's role, which only this crate reads. A
+            // region that is known already spares the search for one.
+            let mut chain = aws_config::defaults(BehaviorVersion::latest());
+            if region_known {
+                chain = chain.region(Region::new(url.region().to_owned()));
+            }
+            let chain = chain.load().await;
             Builder::from(&chain)
         }
     };
@@ -41,7 +47,7 @@ pub(super) async fn build(url: &BucketUrl, credentials: Credentials) -> Client {
     if let Some(endpoint) = url.endpoint() {
         builder = builder.endpoint_url(endpoint).force_path_style(true);
     }
-    if url.names_region() || !credentials.is_chain() || url.endpoint().is_some() {
+    if region_known {
         builder = builder.region(Region::new(url.region().to_owned()));
     }
     Client::from_conf(builder.build())

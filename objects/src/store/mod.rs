@@ -28,7 +28,7 @@ pub use write::{Condition, Parked, Published, Writer};
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,10 +57,15 @@ pub enum Sharing {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    sharing: Sharing,
     /// Set by the first flush that failed, never cleared.
     writes_refused: AtomicBool,
     key_locks: Vec<RwLock<()>>,
+    /// Directories below the root whose names are durable; empty when others use the root too.
     durable_directories: Mutex<HashSet<PathBuf>>,
+    /// Drawn at random: names of temporary files never meet those of another store, not even one in another container
+    /// whose processes have the same ids.
+    temporary_origin: u64,
     temporary_sequence: AtomicU64,
     /// Held as long as the store lives.
     _directory_lock: File,
@@ -80,10 +85,12 @@ impl Store {
             flush_directory(directory).map_err(StoreError::io("flush", directory))?;
         }
         Ok(Store {
-            durable_directories: Mutex::new(HashSet::from([root.clone()])),
+            durable_directories: Mutex::default(),
             root,
+            sharing,
             writes_refused: AtomicBool::new(false),
             key_locks: (0..KEY_LOCKS).map(|_| RwLock::new(())).collect(),
+            temporary_origin: RandomState::new().hash_one(std::process::id()),
             temporary_sequence: AtomicU64::new(0),
             _directory_lock: lock,
         })
@@ -111,11 +118,21 @@ impl Store {
         Ok(())
     }
 
-    /// Flushes a directory; a failure ends all writing (law 24).
+    /// Flushes a directory; a failure ends all writing (law 24). One that was removed as empty meanwhile is flushed in
+    /// what is above it, which makes its absence durable.
     fn flush(&self, directory: &Path) -> Result<(), StoreError> {
-        flush_directory(directory).map_err(|source| {
+        let mut existing = directory;
+        let flushed = loop {
+            match flush_directory(existing) {
+                Err(error) if error.kind() == ErrorKind::NotFound && existing != self.root => {
+                    existing = existing.parent().expect("it lies below the root");
+                }
+                flushed => break flushed,
+            }
+        };
+        flushed.map_err(|source| {
             self.writes_refused.store(true, Ordering::Release);
-            StoreError::Io { action: "flush", path: directory.to_owned(), source }
+            StoreError::Io { action: "flush", path: existing.to_owned(), source }
         })
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// Names tried before giving up; each miss is a file left by a process that had the same id.
+/// Names tried before giving up; no two stores choose the same, so one is enough but for a cleaner.
 const NAMES_TRIED_MAX: u32 = 1000;
 
 /// A file without a key yet; removed when dropped.
@@ -36,7 +36,7 @@ impl Temporary {
         let directory = store.root.join(TEMPORARY_NAME);
         for _ in 0..NAMES_TRIED_MAX {
             let sequence = store.temporary_sequence.fetch_add(1, Ordering::Relaxed);
-            let path = directory.join(format!("{}-{sequence}", std::process::id()));
+            let path = directory.join(format!("{:016x}-{sequence}", store.temporary_origin));
             let file = match File::options().read(true).write(true).create_new(true).open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,

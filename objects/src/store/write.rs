@@ -2,11 +2,11 @@
 
 use super::format::{Md5Tag, ObjectInfo};
 use super::temporary::{Removed, Temporary};
-use super::{DURABLE_DIRECTORIES_MAX, Store, StoreError, path};
+use super::{DURABLE_DIRECTORIES_MAX, Sharing, Store, StoreError, path};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -131,20 +131,14 @@ impl Store {
         let published = self.place(&temporary.path, &target, &parent, condition)?;
         // Also when it existed: the process that made it may not have come to its own flush.
         self.flush(&parent)?;
-        self.make_directory(&parent)?;
+        self.make_durable(&parent)?;
         Ok((published, info))
     }
 
+    /// Gives the file its name. The directories are made without a flush, which would leave time for a delete to find
+    /// them empty and remove them; what is flushed afterwards makes all of it durable.
     fn place(&self, from: &Path, target: &Path, parent: &Path, condition: Condition) -> Result<Published, StoreError> {
         for _ in 0..DIRECTORY_TRIES_MAX {
-            match self.make_directory(parent) {
-                // Another process removed a directory above it.
-                Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                    self.forget_missing(parent);
-                    continue;
-                }
-                other => other?,
-            }
             let placed = match condition {
                 Condition::Absent => fs::hard_link(from, target),
                 Condition::Any => fs::rename(from, target),
@@ -152,42 +146,35 @@ impl Store {
             match placed {
                 Ok(()) => return Ok(Published::Stored),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Published::Existed),
-                // A delete removed the directory, empty for a moment: it is made again.
-                Err(error) if error.kind() == ErrorKind::NotFound => self.forget_missing(parent),
+                Err(error) if error.kind() == ErrorKind::NotFound => match fs::create_dir_all(parent) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(StoreError::io("create", parent)(error));
+                    }
+                    _ => {}
+                },
                 Err(error) => return Err(StoreError::io("place", target)(error)),
             }
         }
         Err(StoreError::Io { action: "keep the directory", path: parent.to_owned(), source: ErrorKind::NotFound.into() })
     }
 
-    /// Makes `directory` and what is above it, durable on return. Cheap when it is known to be durable.
-    fn make_directory(&self, directory: &Path) -> Result<(), StoreError> {
+    /// Makes the names of `directory` and of those above it durable. Cheap when they are known to be; of a directory
+    /// that other processes use nothing is known, since they may have made it anew.
+    fn make_durable(&self, directory: &Path) -> Result<(), StoreError> {
         let mut durable = self.directories();
-        let mut missing: Vec<PathBuf> = directory.ancestors().take_while(|d| !durable.contains(*d)).map(Path::to_owned).collect();
-        while let Some(next) = missing.pop() {
-            match fs::create_dir(&next) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(StoreError::io("create", &next)(error));
-                }
-                _ => {}
+        for next in directory.ancestors().take_while(|d| *d != self.root) {
+            if durable.contains(next) {
+                break;
             }
-            // Flushed also when it existed: who made it may not have come to that.
-            self.flush(next.parent().expect("the root is always known to be durable"))?;
+            self.flush(next.parent().expect("it lies below the root"))?;
+        }
+        if self.sharing == Sharing::Alone {
             if durable.len() >= DURABLE_DIRECTORIES_MAX {
                 durable.clear();
-                durable.insert(self.root.clone());
             }
-            durable.insert(next);
+            durable.extend(directory.ancestors().take_while(|d| *d != self.root).map(Path::to_owned));
         }
         Ok(())
-    }
-
-    /// Forgets directories on the way to `directory` that are gone, removed by another process for instance.
-    fn forget_missing(&self, directory: &Path) {
-        let mut durable = self.directories();
-        for gone in directory.ancestors().take_while(|d| *d != self.root && !d.exists()) {
-            durable.remove(gone);
-        }
     }
 
     /// Removes an object, durably; an absent one is no error.
@@ -226,4 +213,44 @@ impl Store {
 /// Whether the error says that no such object is there; a file in the place of a directory says so too.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &Store, key: &str) -> Result<Published, StoreError> {
+        let mut writer = store.write()?;
+        writer.append(b"data")?;
+        Ok(store.publish(key, writer, None, BTreeMap::new(), 1, Condition::Any)?.0)
+    }
+
+    #[test]
+    fn after_a_failed_flush_nothing_is_written_and_all_is_read() {
+        let root = tempfile::TempDir::new().unwrap();
+        let store = Store::open(root.path(), Sharing::Alone).unwrap();
+        put(&store, "before").unwrap();
+        // What cannot be opened as a directory fails as a flush of one would.
+        assert!(store.flush(&root.path().join("before=/x")).is_err());
+        assert!(store.refuses_writes());
+        assert!(matches!(put(&store, "after"), Err(StoreError::WritesRefused { .. })));
+        assert!(matches!(store.delete("before"), Err(StoreError::WritesRefused { .. })));
+        assert_eq!(store.read("before").unwrap().all().unwrap(), b"data");
+    }
+
+    #[test]
+    fn directories_come_and_go_with_their_objects() {
+        let root = tempfile::TempDir::new().unwrap();
+        let store = Store::open(root.path(), Sharing::Alone).unwrap();
+        put(&store, "a/b/c/1").unwrap();
+        put(&store, "a/2").unwrap();
+        store.delete("a/b/c/1").unwrap();
+        assert!(root.path().join("a").exists() && !root.path().join("a/b").exists());
+        put(&store, "a/b/c/1").unwrap();
+        assert_eq!(store.read("a/b/c/1").unwrap().info().size, 4);
+        // Another process may remove them too.
+        fs::remove_dir_all(root.path().join("a")).unwrap();
+        put(&store, "a/b/c/1").unwrap();
+        assert_eq!(store.read("a/b/c/1").unwrap().info().size, 4);
+    }
 }
