@@ -40,9 +40,9 @@ pub(crate) const WINDOW_TAG: u8 = b'W';
 pub(crate) const ISSUED_TAG: u8 = b'I';
 pub(crate) const REPLY_TAG: u8 = b'R';
 
-/// Longest key: a directory entry's, or a link's, whichever is longer. LMDB takes 511 bytes.
+/// Longest key: a directory entry's.
 const MAX_KEY: usize = 1 + 8 + MAX_NAME;
-const _: () = assert!(MAX_KEY <= 511);
+const _: () = assert!(MAX_KEY <= crate::kv::MAX_KEY_LENGTH);
 
 /// A key on the stack: apply builds several for each operation.
 #[derive(Clone, Copy)]

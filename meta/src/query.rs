@@ -220,10 +220,12 @@ pub fn orphans(kv: &dyn KvRead, limit: usize) -> Result<Vec<Ino>, StorageError> 
     rows.take(limit).map(|row| Ok(Ino(key_number(row?.0, 1)?))).collect()
 }
 
-/// Whether a slice id was issued by this history to a session that has ended or will not name it any more (law 17): an
-/// object with such an id that is not live here is an orphan. Ids that a rewind took back, and those of another history,
-/// were not issued by this one: they are unknown, and unknown is not orphan. An id that its session has named counts as
-/// done with too, so ask [`slice_record`] first.
+/// Whether a slice id was issued by this history to a session that has ended, has closed it, or has named it already
+/// (law 17): then no commit will name it any more. Ids that a rewind took back, and those of another history, were not
+/// issued by this one: they are unknown, and unknown is not orphan.
+///
+/// An object with such an id is an orphan only if no live slice has the id ([`slice_record`]), and if the ledger does not
+/// hold it either: a dropped slice keeps its blocks until the floors have passed its drop (law 14).
 pub fn issued_to_ended(kv: &dyn KvRead, id: SliceId) -> Result<bool, StorageError> {
     let counter = id.0 & ((1 << COUNTER_BITS) - 1);
     if id == SliceId::HOLE || !crate::header(kv)?.has_issued(id.slot(), counter) {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use farshore_meta::kv::{KvRead, KvWrite, Lmdb, Memory, Space, Store};
+use farshore_meta::kv::{KvRead, KvWrite, Lmdb, MAX_KEY_LENGTH, Memory, Space, Store};
 use proptest::prelude::*;
 use support::{Either, on_both, rows};
 
@@ -83,6 +83,25 @@ fn scans_take_from_inclusive_to_exclusive_in_both_directions() {
         assert_eq!(keys(&*kv, "c", Some("c"), false), "");
         assert_eq!(keys(&*kv, "d", Some("a"), true), "");
         assert_eq!(kv.get(Space::Shared, b"").unwrap(), None);
+    });
+}
+
+#[test]
+fn keys_of_a_wrong_length_are_refused_and_not_found() {
+    on_both(|new| {
+        let store = new();
+        let longest = [b'k'; MAX_KEY_LENGTH];
+        let too_long = [b'k'; MAX_KEY_LENGTH + 1];
+        let mut kv = store.write().unwrap();
+        kv.put(Space::Local, &longest, b"").unwrap();
+        for key in [b"".as_slice(), &too_long] {
+            assert!(kv.put(Space::Local, key, b"").is_err());
+            kv.delete(Space::Local, key).unwrap();
+            assert_eq!(kv.get(Space::Local, key).unwrap(), None);
+        }
+        assert_eq!(kv.scan(Space::Local, &too_long, None).unwrap().count(), 0);
+        assert_eq!(kv.scan_back(Space::Local, b"k", Some(&too_long)).unwrap().count(), 1);
+        assert_eq!(rows(&*kv, Space::Local), [(longest.to_vec(), vec![])]);
     });
 }
 

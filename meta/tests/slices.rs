@@ -151,6 +151,23 @@ fn only_sound_slices_with_ids_of_the_session_are_taken() {
 }
 
 #[test]
+fn ids_are_used_up_in_any_order_and_each_once() {
+    let (mut h, file) = with_file();
+    let first = h.alloc(ALICE, 3).0;
+    assert_eq!(h.alloc(ALICE, 3).0, first + 3);
+    for (number, n) in [1, 0, 5, 3, 2, 4].into_iter().enumerate() {
+        let id = SliceId(first + n);
+        h.op(commit(file, vec![slice(id, 0, number as u32, 1)])).unwrap();
+        h.op(commit(file, vec![slice(id, 0, number as u32, 1)])).unwrap();
+    }
+    assert_eq!(h.rows(farshore_meta::kv::Space::Shared).iter().filter(|(key, _)| key[0] == b'I').count(), 0);
+    h.op(Op::Truncate { ino: file, size: 0 }).unwrap();
+    for n in 0..6 {
+        assert_eq!(h.op(commit(file, vec![slice(SliceId(first + n), 0, 0, 1)])), Err(ErrorKind::InvalidArgument));
+    }
+}
+
+#[test]
 fn law_17_an_id_is_orphaned_only_when_its_range_is_closed_or_its_session_has_ended() {
     let (mut h, file) = with_file();
     h.open(BOB);

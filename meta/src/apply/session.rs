@@ -37,10 +37,8 @@ impl Apply<'_> {
         self.session = Some(request.session);
         let reply = outcome(self.op(request.session, &request.op, &mut window))?;
         self.session = None;
-        if reply.as_ref().is_err_and(|kind| kind.is_retryable()) {
-            // Kept, it would be the answer for ever; so the request has not happened.
-            return Ok(reply);
-        }
+        let is_final = !reply.as_ref().is_err_and(|kind| kind.is_retryable());
+        assert!(is_final, "a kept reply is the answer for ever, so an operation has no failure that passes");
         for dropped in window.acknowledged.0 + 1..=acknowledged.0 {
             self.txn.delete(&key::reply(request.session, Sequence(dropped)))?;
         }

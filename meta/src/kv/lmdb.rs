@@ -4,7 +4,7 @@
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
-use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds};
+use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
 use heed::types::Bytes;
 use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
@@ -38,6 +38,8 @@ impl Lmdb {
         // SAFETY: NO_SYNC is meant, see above; the directory belongs to this node alone, and heed guards against a
         // second environment on it in this process.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(directory) }.map_err(backend)?;
+        // Readers of a process that was killed would pin their pages for ever.
+        env.clear_stale_readers().map_err(backend)?;
         let txn = env.write_txn().map_err(backend)?;
         let tables = env
             .create_databases_and_commit(txn, |opener, txn| {
@@ -77,8 +79,8 @@ impl Store for Lmdb {
 }
 
 fn get<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-    // LMDB calls an empty key an error; here it is a key that no row has.
-    if key.is_empty() { Ok(None) } else { table.get(txn, key).map_err(backend) }
+    // LMDB calls a key of a wrong length an error; here it is one that no row has.
+    if check_key(key).is_err() { Ok(None) } else { table.get(txn, key).map_err(backend) }
 }
 
 fn scan<'a>(
@@ -175,10 +177,14 @@ impl KvRead for Writer<'_> {
 
 impl KvWrite for Writer<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        check_key(key)?;
         self.tables[space as usize].put(&mut self.txn, key, value).map_err(backend)
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
+        if check_key(key).is_err() {
+            return Ok(());
+        }
         self.tables[space as usize].delete(&mut self.txn, key).map(drop).map_err(backend)
     }
 

@@ -4,7 +4,7 @@
 //! map that a reader still holds. A write transaction keeps its changes in an overlay of its own, which a commit merges
 //! and a drop forgets. A second writer waits for the first one.
 
-use super::{KvRead, KvWrite, Row, Space, StorageError, Store, bounds};
+use super::{KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -139,6 +139,7 @@ impl KvRead for Writer<'_> {
 
 impl KvWrite for Writer<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        check_key(key)?;
         self.overlay[space as usize].insert(key.into(), Some(value.into()));
         Ok(())
     }

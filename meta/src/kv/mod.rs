@@ -4,7 +4,7 @@
 //! One store has three spaces (law 2): `Shared`, a function of shared entries alone; `Undo`, before-images of shared
 //! keys by LogIndex; `Local`, this cluster's own. One write transaction spans all three and there is at most one at a
 //! time. Read transactions are snapshots and never wait for the writer. Neither syncs: the log and the checkpoints are
-//! the truth.
+//! the truth. Keys have 1 to [`MAX_KEY_LENGTH`] bytes; the store refuses to put others, and finds none.
 
 mod lmdb;
 mod memory;
@@ -14,6 +14,9 @@ pub use memory::Memory;
 
 use std::fmt;
 use std::ops::Bound;
+
+/// Longest key in bytes, inclusive: what LMDB takes.
+pub const MAX_KEY_LENGTH: usize = 511;
 
 /// Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +94,13 @@ pub trait KvWrite: KvRead {
 pub trait Store: Clone + Send + Sync + 'static {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError>;
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+}
+
+fn check_key(key: &[u8]) -> Result<(), StorageError> {
+    if (1..=MAX_KEY_LENGTH).contains(&key.len()) {
+        return Ok(());
+    }
+    Err(StorageError::Backend(format!("a key has 1 to {MAX_KEY_LENGTH} bytes, not {}", key.len())))
 }
 
 /// A range of keys as the maps of both stores want it.

@@ -69,18 +69,20 @@ pub fn write_slices(first: SliceId, start: u64, length: u64) -> Vec<NewSlice> {
 pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
     let &RandomOp { verb, a, b, c, d } = random;
     let (ino, other) = (pick(inos, a), pick(inos, b));
+    // Half of all names lie in the root, so that many operations find what they name.
+    let dir = if a.is_multiple_of(2) { Ino::ROOT } else { ino };
     let (name, new_name) = (pick(&NAMES, c), pick(&NAMES, d));
     match verb % 20 {
-        0..4 => make(ino, name, NewNode::File),
-        4..7 => make(ino, name, NewNode::Directory),
-        7 => make(ino, name, pick::<fn() -> NewNode>(&[|| NewNode::Fifo, || NewNode::Symlink(b"t".to_vec())], d)()),
-        8 => unlink(ino, name),
-        9 => rmdir(ino, name),
-        10 => rename(ino, name, other, new_name, RenameMode::Replace),
+        0..4 => make(dir, name, NewNode::File),
+        4..7 => make(dir, name, NewNode::Directory),
+        7 => make(dir, name, pick::<fn() -> NewNode>(&[|| NewNode::Fifo, || NewNode::Symlink(b"t".to_vec())], d)()),
+        8 => unlink(dir, name),
+        9 => rmdir(dir, name),
+        10 => rename(dir, name, other, new_name, RenameMode::Replace),
         11 => {
-            rename(ino, name, other, new_name, pick(&[RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Replace], a / 7))
+            rename(dir, name, other, new_name, pick(&[RenameMode::NoReplace, RenameMode::Exchange, RenameMode::Replace], a / 7))
         }
-        12 => link(other, ino, name),
+        12 => link(other, dir, name),
         13 => {
             let time = Timestamp { secs: d as i64 % 1000, nanos: 5 };
             let mtime = pick(&[None, Some(TimeChange::Now), Some(TimeChange::At(time))], b);
