@@ -1,10 +1,15 @@
-//! Open files: reading, writing, lengths.
+//! Open files: opening, writing, lengths, closing. Reading is in `content`.
 
 use super::Volume;
+use super::namespace::unexpected;
+use super::table::OpenInode;
 use crate::error::{FsError, FsErrorKind};
+use crate::read::Readahead;
+use crate::write::{Committed, Extent, Place};
 use bytes::Bytes;
-use farshore_types::{Attr, ErrorKind, Ino};
-use std::sync::Arc;
+use farshore_types::{Attr, ErrorKind, Ino, NewNode, NodeKind, Op, Query, Reply};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,80 +29,226 @@ pub struct FileHandle(Arc<HandleInner>);
 
 #[derive(Debug)]
 struct HandleInner {
-    ino: Ino,
+    inode: Arc<OpenInode>,
     flags: OpenFlags,
+    /// The session that it was opened in (law 9).
+    generation: u64,
+    ahead: Mutex<Readahead>,
+    released: AtomicBool,
 }
 
 impl FileHandle {
     pub fn ino(&self) -> Ino {
-        self.0.ino
+        self.0.inode.ino
     }
 
     pub fn flags(&self) -> OpenFlags {
         self.0.flags
     }
-}
 
-fn not_yet(what: &str) -> FsError {
-    FsError::new(FsErrorKind::Refused(ErrorKind::Unsupported), format!("{what}: not available yet"))
+    pub(super) fn inode(&self) -> &Arc<OpenInode> {
+        &self.0.inode
+    }
+
+    pub(super) fn ahead(&self) -> &Mutex<Readahead> {
+        &self.0.ahead
+    }
 }
 
 impl Volume {
     /// Opens a file; asks the leader for its version (law 29).
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<(FileHandle, Attr), FsError> {
-        let _ = (ino, flags);
-        Err(not_yet("open"))
+        if flags.write || flags.truncate {
+            self.writable(|| format!("open {ino} for writing"))?;
+        }
+        let inode = self.open.enter(ino);
+        match self.open_inode(&inode).await {
+            Ok((generation, mut attr)) => {
+                let (ahead, released) = Default::default();
+                let handle = FileHandle(Arc::new(HandleInner { inode, flags, generation, ahead, released }));
+                if flags.truncate && attr.size > 0 {
+                    match self.truncate(ino, 0).await {
+                        Ok(truncated) => attr = truncated,
+                        Err(error) => {
+                            let _ = self.release(handle).await;
+                            return Err(error);
+                        }
+                    }
+                }
+                Ok((handle, self.with_local_size(attr)))
+            }
+            Err(error) => {
+                self.open.leave(ino);
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_inode(&self, inode: &OpenInode) -> Result<(u64, Attr), FsError> {
+        let ino = inode.ino;
+        let _turn = inode.opening.lock().await;
+        let generation = self.session.count_open(ino);
+        let changes = inode.changes();
+        let attr = self.ask_attr(Query::Open { ino }, || format!("open {ino}")).await;
+        let refusal = match &attr {
+            Ok(attr) if attr.kind == NodeKind::Directory => Some(ErrorKind::IsDirectory),
+            Ok(attr) if attr.kind != NodeKind::File => Some(ErrorKind::InvalidArgument),
+            _ => None,
+        };
+        let attr = match refusal {
+            Some(kind) => Err(FsError::refused(kind, format!("open {ino}"))),
+            None => attr,
+        };
+        match attr {
+            Ok(attr) => {
+                inode.learned(attr.clone(), changes);
+                Ok((generation, attr))
+            }
+            Err(error) => {
+                if self.session.count_close(ino, generation) && refusal.is_some() {
+                    let _ = self.session.query(Query::Close { ino }).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Creates a file and opens it for reading and writing. An existing name is [`ErrorKind::Exists`].
-    pub async fn create(&self, parent: Ino, name: &[u8], mode: u16, uid: u32, gid: u32) -> Result<(FileHandle, Attr), FsError> {
-        let _ = (parent, name, mode, uid, gid);
-        Err(not_yet("create"))
-    }
-
-    /// At most `len` bytes from `offset`; fewer only at the end of the file.
-    pub async fn read(&self, handle: &FileHandle, offset: u64, len: u32) -> Result<Bytes, FsError> {
-        let _ = (handle, offset, len);
-        Err(not_yet("read"))
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u16,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(FileHandle, Attr), FsError> {
+        let attr = self.make(parent, name, NewNode::File, mode, uid, gid).await?;
+        self.open(attr.ino, OpenFlags { read: true, write: true, ..OpenFlags::default() }).await
     }
 
     /// Writes all of `data`; returns its length. Buffered until flush, fsync, release or a few seconds.
     pub async fn write(&self, handle: &FileHandle, offset: u64, data: Bytes) -> Result<usize, FsError> {
-        let _ = (handle, offset, data);
-        Err(not_yet("write"))
+        let context = || format!("write to {}", handle.ino());
+        self.writable(context)?;
+        self.valid(handle)?;
+        if !handle.flags().write {
+            return Err(FsError::new(FsErrorKind::BadHandle, context()));
+        }
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > i64::MAX as u64) {
+            return Err(FsError::refused(ErrorKind::FileTooLarge, context()));
+        }
+        let inode = handle.inode();
+        let mut place = Place::At(offset);
+        if handle.flags().append {
+            self.attr_of(inode).await?;
+            place = Place::End;
+        }
+        inode.writer.write(place, data, !handle.flags().keep_set_id, inode.as_ref()).await
     }
 
-    /// Sets a file's length.
+    /// Sets a file's length. What was written before is committed first.
     pub async fn truncate(&self, ino: Ino, size: u64) -> Result<Attr, FsError> {
-        let _ = (ino, size);
-        Err(not_yet("truncate"))
+        let context = || format!("truncate {ino} to {size}");
+        self.writable(context)?;
+        let Some(inode) = self.open.get(ino) else {
+            return self.change_attr(Op::Truncate { ino, size }, context).await;
+        };
+        let cut = async {
+            match self.change(Op::Truncate { ino, size }, context).await? {
+                Reply::Attr(attr) => {
+                    inode.committed(attr.clone());
+                    Ok(attr)
+                }
+                other => Err(unexpected(&other, context())),
+            }
+        };
+        let attr = inode.writer.flush_then(inode.as_ref(), cut).await?;
+        Ok(self.with_local_size(attr))
     }
 
     /// Uploads and commits what was written; reports errors of earlier writes. For close(2).
     pub async fn flush(&self, handle: &FileHandle) -> Result<(), FsError> {
-        self.flush_inode(handle.ino()).await
+        let inode = handle.inode();
+        inode.writer.flush(Extent::All, inode.as_ref()).await
     }
 
     /// As [`Volume::flush`]: what is committed is durable.
     pub async fn fsync(&self, handle: &FileHandle) -> Result<(), FsError> {
-        self.flush_inode(handle.ino()).await
+        self.flush(handle).await
     }
 
-    /// Ends a handle. Flushes; the last one of an inode lets the cluster know.
+    /// Ends a handle. Flushes; the last one of an inode lets the cluster know, and gives up what cannot be committed.
     pub async fn release(&self, handle: FileHandle) -> Result<(), FsError> {
-        self.flush_inode(handle.ino()).await
+        if handle.0.released.swap(true, Ordering::AcqRel) {
+            return Err(FsError::new(FsErrorKind::BadHandle, format!("release {} twice", handle.ino())));
+        }
+        let inode = handle.inode().clone();
+        let ino = inode.ino;
+        let flushed = inode.writer.flush(Extent::All, inode.as_ref()).await;
+        let turn = inode.opening.lock().await;
+        if flushed.is_err() && self.open.users(ino) == 1 {
+            let lost = inode.writer.abandon();
+            if lost > 0 {
+                let path = self.path_for_log(ino).await;
+                tracing::error!(%ino, path, lost, "closed with written data that could not be committed; it is lost");
+            }
+        }
+        if self.session.count_close(ino, handle.0.generation) {
+            // Without an answer the session's end closes it too.
+            let _ = self.session.query(Query::Close { ino }).await;
+        }
+        drop(turn);
+        self.open.leave(ino);
+        flushed
     }
 
     /// Commits everything, gives the session back, stops the background tasks.
     pub async fn shutdown(&self) -> Result<(), FsError> {
-        Ok(())
+        let mut result = Ok(());
+        for inode in self.open.dirty() {
+            result = result.and(inode.writer.flush(Extent::All, inode.as_ref()).await);
+        }
+        self.background.stop().await;
+        self.session.shutdown().await;
+        result
     }
 
-    pub(super) async fn flush_inode(&self, _ino: Ino) -> Result<(), FsError> {
-        Ok(())
+    pub(super) async fn flush_inode(&self, ino: Ino) -> Result<(), FsError> {
+        match self.open.get(ino) {
+            Some(inode) if inode.writer.is_dirty() => inode.writer.flush(Extent::All, inode.as_ref()).await,
+            _ => Ok(()),
+        }
     }
 
-    pub(super) fn with_local_size(&self, attr: Attr) -> Attr {
+    /// What is committed, or as long as what was written here already.
+    pub(super) fn with_local_size(&self, mut attr: Attr) -> Attr {
+        if let Some(inode) = self.open.get(attr.ino) {
+            attr.size = attr.size.max(inode.writer.dirty_end());
+        }
         attr
+    }
+
+    /// Law 9: a handle of a session that ended is stale.
+    pub(super) fn valid(&self, handle: &FileHandle) -> Result<(), FsError> {
+        if handle.0.generation == self.session.generation() {
+            return Ok(());
+        }
+        Err(FsError::refused(ErrorKind::Stale, format!("inode {} was opened in a session that ended", handle.ino())))
+    }
+
+    /// Attributes as the leader last told, asked for again if others changed the inode.
+    pub(super) async fn attr_of(&self, inode: &OpenInode) -> Result<Attr, FsError> {
+        if let Some(attr) = inode.fresh_attr() {
+            return Ok(attr);
+        }
+        let changes = inode.changes();
+        let attr = self.ask_attr(Query::GetAttr { ino: inode.ino }, || format!("attributes of {}", inode.ino)).await?;
+        inode.learned(attr.clone(), changes);
+        Ok(attr)
+    }
+
+    /// A path for people; the number when there is none.
+    pub(super) async fn path_for_log(&self, ino: Ino) -> String {
+        self.path_of(ino).await.ok().flatten().unwrap_or_else(|| format!("inode {ino}"))
     }
 }

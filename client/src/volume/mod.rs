@@ -1,15 +1,18 @@
 //! The file system by inode: what the FUSE adapter and the path commands call.
 //!
 //! Owns the session, the buckets, the inodes held open and their writers. A volume that is read-only answers so at once,
-//! without asking anyone. `namespace` holds the operations on names and attributes, `files` those on content, `table` the
-//! inodes held open.
+//! without asking anyone. `namespace` holds the operations on names and attributes, `files` and `content` those on content,
+//! `table` the inodes held open.
 
 mod connect;
+mod content;
 mod files;
+mod flusher;
 mod namespace;
 mod observer;
 mod table;
 
+pub use content::READ_MAX;
 pub use files::{FileHandle, OpenFlags};
 pub use namespace::{SetAttr, StatFs};
 
@@ -71,6 +74,11 @@ impl Volume {
     /// Counters of this client's data path.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Bytes written and not yet committed, in all files.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.uploads.buffered()
     }
 
     fn writable(&self, context: impl FnOnce() -> String) -> Result<(), FsError> {
