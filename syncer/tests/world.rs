@@ -9,6 +9,11 @@ mod laws;
 const SEEDS: u64 = 300;
 const STEPS: usize = 120;
 
+/// Two worlds of three are calm.
+fn pace_of(seed: u64) -> laws::Pace {
+    if seed % 3 == 2 { laws::Pace::Restless } else { laws::Pace::Calm }
+}
+
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
 }
@@ -18,7 +23,7 @@ fn the_laws_hold_in_every_world() {
     let seeds = from_env("FARSHORE_SEEDS").unwrap_or(SEEDS);
     let mut broken = Vec::new();
     for seed in 0..seeds {
-        if let Err((step, law)) = laws::run(seed, STEPS, false) {
+        if let Err((step, law)) = laws::run(seed, pace_of(seed), STEPS, false) {
             broken.push(format!("seed {seed} step {step}: {law}"));
         }
     }
@@ -29,7 +34,7 @@ fn the_laws_hold_in_every_world() {
 #[test]
 fn replay() {
     let seed = from_env("FARSHORE_SEED").unwrap_or(0);
-    let outcome = laws::run(seed, STEPS, from_env("FARSHORE_SEED").is_some());
+    let outcome = laws::run(seed, pace_of(seed), STEPS, from_env("FARSHORE_SEED").is_some());
     assert_eq!(outcome, Ok(()), "seed {seed}");
 }
 

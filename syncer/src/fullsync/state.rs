@@ -201,7 +201,7 @@ fn judge(ledger: &mut Ledger<'_, '_>, finding: &Finding, begin: LogIndex, contro
     }))
 }
 
-/// Lists a live block as damaged, if it ought to be here: not owed, not written off, not hidden by the history, and
+/// Lists a live block as damaged, unless it is listed already, if it ought to be here: not owed, not written off, not hidden by the history, and
 /// where a begin index is given, added by then.
 pub(crate) fn damage_found(ledger: &mut Ledger<'_, '_>, block: BlockKey, kind: DamageKind, begin: Option<LogIndex>, control: ControlTime) -> Result<bool, StorageError> {
     let kv = ledger.txn.read();
@@ -214,6 +214,7 @@ pub(crate) fn damage_found(ledger: &mut Ledger<'_, '_>, block: BlockKey, kind: D
     if !expected {
         return Ok(false);
     }
-    ledger.list_damage(block, DamageRow { kind, added: slice.added, found: control, tries: 0, reason: None })
+    ledger.list_damage(block, DamageRow { kind, added: slice.added, found: control, tries: 0, reason: None })?;
+    Ok(true)
 }
 

@@ -26,6 +26,13 @@ pub fn demand(truth: bool, law: u32, text: impl FnOnce() -> String) -> Step {
     if truth { Ok(()) } else { Err(format!("law {law}: {}", text())) }
 }
 
+/// How often things go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    Calm,
+    Restless,
+}
+
 /// A floor on its way to another cluster.
 pub struct Mail {
     to: usize,
@@ -59,15 +66,15 @@ pub struct World {
     names: u64,
     now: u64,
     weights: Vec<u64>,
-    pace: Vec<u64>,
+    paces: Vec<u64>,
     trace: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, trace: bool) -> Result<World, Broken> {
+    pub fn new(seed: u64, pace: Pace, trace: bool) -> Result<World, Broken> {
         let mut r = Random::new(seed);
-        let weights = actions::WEIGHTS.iter().map(|(_, weight)| weight * [2, 5, 10][r.below(3)]).collect();
-        let pace = (0..REGIONS).map(|_| [3, 10, 20][r.below(3)]).collect();
+        let weights = actions::WEIGHTS.iter().map(|(_, calm, restless)| if pace == Pace::Calm { calm } else { restless }).map(|weight| weight * [2, 5, 10][r.below(3)]).collect();
+        let paces = (0..REGIONS).map(|_| [3, 10, 20][r.below(3)]).collect();
         let mut world = World {
             r,
             c: (0..REGIONS).map(|id| Cluster::new(ClusterId(id as u8))).collect(),
@@ -85,7 +92,7 @@ impl World {
             names: 0,
             now: 0,
             weights,
-            pace,
+            paces,
             trace,
         };
         // The start comes first: an entry before every epoch would be fenced by every mirror's judge (law 3).
@@ -101,7 +108,7 @@ impl World {
     pub fn step(&mut self) -> Step {
         self.now += 1;
         let action = self.r.weighted(&self.weights.clone());
-        let k = self.r.weighted(&self.pace.clone());
+        let k = self.r.weighted(&self.paces.clone());
         actions::act(self, action, k)?;
         if self.trace {
             self.print(actions::WEIGHTS[action].0, k);
@@ -120,8 +127,8 @@ impl World {
 }
 
 /// Runs one world; says at which step which law broke.
-pub fn run(seed: u64, steps: usize, trace: bool) -> Result<(), (usize, Broken)> {
-    let mut world = World::new(seed, trace).map_err(|broken| (0, broken))?;
+pub fn run(seed: u64, pace: Pace, steps: usize, trace: bool) -> Result<(), (usize, Broken)> {
+    let mut world = World::new(seed, pace, trace).map_err(|broken| (0, broken))?;
     for step in 0..steps {
         world.step().map_err(|broken| (step, broken))?;
     }
@@ -130,7 +137,7 @@ pub fn run(seed: u64, steps: usize, trace: bool) -> Result<(), (usize, Broken)> 
 
 /// What a world came to: the chains, digests and buckets of all clusters.
 pub fn fingerprint(seed: u64, steps: usize) -> Vec<(Chain, usize, Option<LogIndex>)> {
-    let mut world = World::new(seed, false).expect("a first epoch starts");
+    let mut world = World::new(seed, Pace::Calm, false).expect("a first epoch starts");
     for _ in 0..steps {
         world.step().expect("the laws hold in this world");
     }
