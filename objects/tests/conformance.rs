@@ -161,6 +161,9 @@ async fn every_operation_fails(bucket: Arc<dyn Bucket>, expected: fn(&BucketErro
 async fn a_dead_server_is_unreachable() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let bucket = s3(address, "shore").await;
+    let message = bucket.head("x").await.unwrap_err().to_string();
+    assert!(message.contains("refused") && message.contains(&address.to_string()), "{message}");
+    assert!(message.len() < 300, "a message for people: {message}");
     every_operation_fails(bucket, |error| matches!(error, BucketError::Unreachable { .. })).await;
 }
 

@@ -2,7 +2,7 @@
 
 use crate::BucketError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use backon::{ExponentialBuilder, Retryable};
 use std::error::Error;
 use std::future::Future;
@@ -69,7 +69,7 @@ impl Target<'_> {
 
     /// The answer's body ended too early.
     pub(super) fn interrupted(self, error: &(impl Error + 'static)) -> Failure {
-        Failure::Again(self.unreachable(format!("the answer was cut off: {}", DisplayErrorContext(error))))
+        Failure::Again(self.unreachable(format!("the answer was cut off: {}", causes(error))))
     }
 
     pub(super) fn other(self, detail: impl Into<String>) -> BucketError {
@@ -89,17 +89,15 @@ impl Target<'_> {
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 Failure::Final(self.unreachable("no connection was made in time".to_owned()))
             }
-            SdkError::DispatchFailure(failure) if failure.is_io() => {
-                Failure::Again(self.unreachable(DisplayErrorContext(error).to_string()))
-            }
+            SdkError::DispatchFailure(failure) if failure.is_io() => Failure::Again(self.unreachable(causes(error))),
             // Mostly credentials that cannot be had, or an address that is none: the message says which.
-            SdkError::DispatchFailure(_) => Failure::Final(self.unreachable(DisplayErrorContext(error).to_string())),
+            SdkError::DispatchFailure(_) => Failure::Final(self.unreachable(causes(error))),
             SdkError::ServiceError(context) => {
                 let status = context.raw().status().as_u16();
                 self.refused(status, error.code().unwrap_or_default(), error.message().unwrap_or_default())
             }
-            SdkError::ResponseError(_) => Failure::Again(self.unreachable(DisplayErrorContext(error).to_string())),
-            _ => Failure::Final(self.other(DisplayErrorContext(error).to_string())),
+            SdkError::ResponseError(_) => Failure::Again(self.unreachable(causes(error))),
+            _ => Failure::Final(self.other(causes(error))),
         }
     }
 
@@ -124,6 +122,21 @@ impl Target<'_> {
             _ => Failure::Final(BucketError::Other { bucket, object, detail }),
         }
     }
+}
+
+/// An error with what is below it, each message once. The SDK's own way of printing adds whole structures.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        below = cause.source();
+    }
+    text
 }
 
 /// The two checksums in the embedded server's message about a corrupt object.
