@@ -92,6 +92,11 @@ impl Comparer {
         self.listed
     }
 
+    /// Ranges of finished directories that are remembered, at most [`RANGES_MAX`].
+    pub fn ranges(&self) -> usize {
+        self.finished.len()
+    }
+
     /// Whether a bound left something out.
     pub fn is_partial(&self) -> bool {
         self.partial
