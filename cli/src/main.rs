@@ -1,1 +1,63 @@
-fn main() {}
+//! The one binary. Parses, runs one verb, prints the error if there is one, and exits: 0 done, 1 failed, 2 bad usage.
+
+mod args;
+mod commands;
+mod error;
+mod output;
+mod render;
+mod shutdown;
+mod topology_file;
+mod world;
+
+use args::{Asked, Command};
+use error::{CliError, Done, EXIT_FAILED};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match args::parse() {
+        Asked::Later(verb) => Err(CliError::not_yet(&verb)),
+        Asked::Now(command) => start(*command),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error.print();
+            ExitCode::from(error.exit)
+        }
+    }
+}
+
+fn start(command: Command) -> Done {
+    log_to_stderr(&command);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| CliError { exit: EXIT_FAILED, what: format!("cannot start: {error}"), mend: String::new() })?;
+    runtime.block_on(run(command))
+}
+
+/// Services say what they do; other verbs speak up only when something is wrong. `RUST_LOG` overrides both.
+fn log_to_stderr(command: &Command) {
+    let service = matches!(command, Command::Node(_) | Command::Bucket(_) | Command::Console(_));
+    let level = if service { "info" } else { "error" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+async fn run(command: Command) -> Done {
+    match command {
+        Command::Up(args) => commands::up::run(args).await,
+        Command::Down(args) => commands::down::run(args).await,
+        Command::Status(args) => commands::status::run(args).await,
+        Command::Lag(args) => commands::lag::run(args).await,
+        Command::Replication(args) => commands::replication::run(args).await,
+        Command::Heal(args) => commands::heal::run(args).await,
+        Command::Format(args) => commands::format::run(args).await,
+        Command::Node(args) => commands::node::run(args).await,
+        Command::Bucket(args) => commands::bucket::run(args).await,
+        Command::Console(args) => commands::console::run(args).await,
+    }
+}

@@ -1,0 +1,58 @@
+//! The verbs as clap sees them, the ones of a later version included.
+
+use crate::commands::{self, later};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// One POSIX file system on every shore: multi-region replication and mirroring.
+#[derive(Debug, Parser)]
+#[command(name = "farshore", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start every node, bucket server and the console of a topology on this machine
+    Up(commands::up::Args),
+    /// Stop what `up` started; the data stays
+    Down(commands::down::Args),
+    /// Nodes, buckets, volumes and sessions
+    Status(commands::status::Args),
+    /// How far behind each region is
+    Lag(commands::lag::Args),
+    /// What each region still owes; pause and resume copying
+    Replication(commands::replication::Args),
+    /// Full sync of the buckets against the metadata, now
+    Heal(commands::heal::Args),
+    /// Make a declared volume
+    Format(commands::format::Args),
+    /// Run one metadata node
+    Node(commands::node::Args),
+    /// Run the server of an embedded bucket
+    #[command(hide = true)]
+    Bucket(commands::bucket::Args),
+    /// Run the console
+    #[command(hide = true)]
+    Console(commands::console::Args),
+}
+
+/// What the command line asks for.
+pub enum Asked {
+    Now(Box<Command>),
+    /// A verb of a later version, by its name.
+    Later(String),
+}
+
+/// Reads the command line; prints help and usage errors (exit code 2) by itself.
+pub fn parse() -> Asked {
+    let mut cli = Cli::command();
+    for (name, about) in later::LATER {
+        cli = cli.subcommand(later::command(name, about));
+    }
+    let matches = cli.get_matches();
+    match matches.subcommand_name() {
+        Some(name) if later::is_later(name) => Asked::Later(name.to_owned()),
+        _ => Asked::Now(Box::new(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command)),
+    }
+}

@@ -1,0 +1,50 @@
+//! `farshore status`.
+
+use crate::output::{Table, bytes, known};
+use farshore_wire::view::{StatusView, VolumeView};
+
+pub fn status(view: &StatusView) -> String {
+    let mut nodes = Table::new(&["NODE", "REGION", "ROLE", "APPLIED", "PID", "ADDRESS"]);
+    for node in &view.nodes {
+        let applied = known(node.applied, |index| index.to_string());
+        let pid = known(node.pid, |pid| pid.to_string());
+        nodes.row(vec![node.name.clone(), node.region.clone(), node.role.clone(), applied, pid, node.address.clone()]);
+    }
+    let mut buckets = Table::new(&["BUCKET", "PID", "URL"]);
+    for bucket in &view.buckets {
+        buckets.row(vec![bucket.region.clone(), known(bucket.pid, |pid| pid.to_string()), bucket.url.clone()]);
+    }
+    let mut text: String = view.volumes.iter().map(volume).collect();
+    if view.volumes.is_empty() {
+        text.push_str("no cluster tells of a volume\n");
+    }
+    text.push_str(&format!("\n{}\n{}", nodes.render(), buckets.render()));
+    if !view.sessions.is_empty() {
+        let mut sessions = Table::new(&["SESSION", "KIND", "HOST", "REGION", "MOUNT", "OPTIONS"]);
+        for session in &view.sessions {
+            let id = session.id.chars().take(8).collect();
+            let cells = [&session.kind, &session.host, &session.region, &session.mount, &session.options];
+            sessions.row(std::iter::once(id).chain(cells.into_iter().map(|cell| or_dash(cell))).collect());
+        }
+        text.push_str(&format!("\n{}", sessions.render()));
+    }
+    text
+}
+
+fn volume(volume: &VolumeView) -> String {
+    let mirrors = if volume.mirrors.is_empty() { "none".to_owned() } else { volume.mirrors.join(", ") };
+    format!(
+        "{}  epoch {}  primary {}  mirrors {}  index {}  {} in {} files\n",
+        volume.name,
+        volume.epoch,
+        volume.primary,
+        mirrors,
+        volume.log_index,
+        bytes(volume.used_bytes),
+        volume.used_inodes
+    )
+}
+
+fn or_dash(cell: &str) -> String {
+    if cell.is_empty() { "-".to_owned() } else { cell.to_owned() }
+}
