@@ -1,1 +1,30 @@
+//! A node of a metadata cluster: ingress, consensus, apply (metadata and ledger in one transaction), changelog feed.
+//!
+//! The same node serves in the primary and in a mirror; `farshore-mirror` adds the tail. Everything but [`grpc`],
+//! [`boot`] and [`host::OsHost`] is generic over runtime and store and takes clock, randomness, disk and network as
+//! arguments, so that the simulator runs the real code.
 
+pub mod admin;
+mod apply;
+pub mod boot;
+mod dispatch;
+mod duties;
+mod feed;
+pub mod grpc;
+pub mod host;
+pub mod ingress;
+mod listing;
+pub mod local;
+mod node;
+mod observe;
+mod proposal;
+pub mod raft;
+mod reset;
+mod snapshot_feed;
+
+pub use apply::{ApplyError, Effect, apply};
+pub use node::{Node, NodeConfig, NodeParts, Pending, ProposeError, StartError};
+pub use observe::{MirrorSeen, Observations, SILENT_US, UpstreamSeen, rfc3339};
+pub use proposal::{Proposal, ProposalError};
+pub use reset::Announced;
+pub use snapshot_feed::Rows;

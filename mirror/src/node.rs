@@ -1,0 +1,81 @@
+//! A whole node on this machine: directory, consensus, tail, and its listener. Its role comes from its state.
+
+use crate::tail::{self, TailConfig};
+use crate::upstream::GrpcUpstream;
+use farshore_primary::boot::{self, BootError, Identity};
+use farshore_primary::grpc::{self, GrpcTransport, ServeError};
+use farshore_primary::host::OsHost;
+use farshore_primary::{Node, NodeConfig, NodeParts, StartError};
+use openraft::TokioRuntime;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a node looks whether it must stop.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    pub node: NodeConfig,
+    pub listen: SocketAddr,
+    pub directory: PathBuf,
+    pub tail: TailConfig,
+}
+
+/// The node did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the node stopped: {0}")]
+    Stopped(String),
+}
+
+/// The node of a real process.
+pub type OsNode = Node<TokioRuntime, farshore_meta::kv::Lmdb>;
+
+/// Runs a node until `shutdown`, or until it cannot go on.
+pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+    // The port first: whoever holds it is found before anything is opened.
+    let bound = grpc::bind(config.listen).await?;
+    let RunConfig { node, directory, tail, .. } = config;
+    let identity = Identity { volume: node.volume.clone(), cluster: node.cluster, node: node.id, name: node.name.clone() };
+    let disk = boot::open(&directory, &identity)?;
+    let transport = Arc::new(GrpcTransport::new(node.volume.clone(), node.cluster));
+    let upstream = Arc::new(GrpcUpstream::new(node.volume.clone()));
+    let parts = NodeParts {
+        config: node,
+        store: disk.store,
+        log: disk.log,
+        checkpoints: disk.checkpoints,
+        transport,
+        host: Arc::new(OsHost),
+    };
+    let node: Arc<OsNode> = Node::start(parts).await?;
+    tail::spawn(&node, upstream, tail);
+    tracing::info!(name = %node.config.name, listen = %config.listen, "the node runs");
+    let stopped = async {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            if let Some(why) = node.hub.stop_reason() {
+                return why;
+            }
+            if let Err(fatal) = node.raft_metrics().running_state {
+                return fatal.to_string();
+            }
+        }
+    };
+    let result = tokio::select! {
+        served = bound.serve(node.clone(), shutdown) => served.map_err(RunError::from),
+        why = stopped => Err(RunError::Stopped(why)),
+    };
+    node.shutdown().await;
+    result
+}

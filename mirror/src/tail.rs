@@ -1,0 +1,321 @@
+//! The tail: the mirror's leader follows the primary's changelog by cursor, proposes each entry to its own Raft, and
+//! acknowledges what is committed there. Checks here are an optimisation; the judge decides in apply (law 3).
+
+use crate::snapshot;
+use crate::upstream::{Upstream, UpstreamError};
+use farshore_changelog::extend;
+use farshore_meta::kv::{StorageError, Store};
+use farshore_primary::raft::types::{Refusal, Response};
+use farshore_primary::{Node, Pending, Proposal, ProposeError, UpstreamSeen, local};
+use farshore_syncer::LocalOp;
+use farshore_types::{Chain, ClusterId, Digest, Lineage, LogIndex};
+use farshore_wire::v1::{
+    self, ChangelogFrame, TailFrame, changelog_frame::Frame as In, tail_frame::Frame as Out, tail_refused::Kind as Why,
+};
+use farshore_wire::{CodecError, decode, encode, header};
+use openraft::AsyncRuntime;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Proposals under way at once; past it the tail waits for the oldest.
+const IN_FLIGHT: usize = 512;
+/// Pause between acknowledgements of an idle stream, and the longest wait for a frame.
+const ACKNOWLEDGE: Duration = Duration::from_millis(100);
+/// A primary that says nothing for so long is taken for gone; it beats five times a second.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Pause between attempts to find the primary: first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Acknowledgements that may wait.
+const FRAMES: usize = 16;
+
+/// Where the other clusters are.
+#[derive(Clone, Debug)]
+pub struct TailConfig {
+    /// Addresses of the nodes of all other clusters.
+    pub others: Vec<(ClusterId, Vec<String>)>,
+}
+
+/// Why a tail ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("refused: {text}")]
+    Refused { kind: Why, text: String, leader: String },
+    #[error("the primary was silent for {SILENCE:?}")]
+    Silent,
+    #[error("the stream ended")]
+    Closed,
+    #[error("the judge refused entry {index}: {why:?}")]
+    Judged { index: LogIndex, why: Refusal },
+    #[error("this cluster differs from its primary at {0}")]
+    Diverged(LogIndex),
+    #[error("the primary's message is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Starts the tail; it works while this node leads a cluster that follows another one.
+pub fn spawn<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: Arc<dyn Upstream>, config: TailConfig) {
+    drop(R::spawn(run(Arc::downgrade(node), upstream, config)));
+}
+
+async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, upstream: Arc<dyn Upstream>, config: TailConfig) {
+    let addresses: Vec<String> = config.others.iter().flat_map(|(_, nodes)| nodes.clone()).collect();
+    let (mut at, mut pause) = (0, PAUSE.0);
+    let mut hint: Option<String> = None;
+    loop {
+        let Some(node) = node.upgrade() else { return };
+        if node.hub.stop_reason().is_some() || addresses.is_empty() {
+            return;
+        }
+        if !works(&node) {
+            drop(node);
+            R::sleep(PAUSE.0).await;
+            continue;
+        }
+        let address = hint.take().unwrap_or_else(|| addresses[at % addresses.len()].clone());
+        let began = node.host.boot_us();
+        let ended = tail(&node, &*upstream, &address).await;
+        tracing::debug!(%address, error = %ended, "the tail ended");
+        // A tail that worked for a while starts again at once; one that never began waits longer each time.
+        pause = if node.host.boot_us() - began > 1_000_000 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
+        match &ended {
+            Ended::Refused { kind: Why::NotLeader, leader, .. } if !leader.is_empty() => hint = Some(leader.clone()),
+            Ended::Refused { kind: Why::Trimmed, .. } => {
+                if let Err(error) = snapshot::take(&node, &*upstream, &address).await {
+                    tracing::warn!(%error, "the primary's snapshot was not taken; trying again");
+                }
+            }
+            Ended::Refused { kind: Why::Fork, text, .. } => tracing::error!(%text, "this mirror's history is not the primary's"),
+            Ended::Diverged(index) => diverge(&node, *index).await,
+            _ => at += 1,
+        }
+        drop(node);
+        R::sleep(pause).await;
+    }
+}
+
+fn works<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> bool {
+    let diverged = node.read().and_then(|kv| local::diverged(&*kv)).ok().flatten();
+    node.is_leader() && node.follows().unwrap_or(false) && diverged.is_none()
+}
+
+/// A difference is an alarm, and stops the mirror from claiming to be one (law 2).
+async fn diverge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, index: LogIndex) {
+    tracing::error!(%index, "the digest differs from the primary's: this cluster is no mirror any more");
+    if let Err(error) = node.propose(&Proposal::Diverged { index }).await {
+        tracing::warn!(%error, "the divergence was not recorded; it will be found again");
+    }
+}
+
+/// One stream's state.
+struct Stream<R: AsyncRuntime> {
+    out: mpsc::Sender<TailFrame>,
+    pending: VecDeque<(LogIndex, Pending<R>)>,
+    /// The next entry that is expected, and the chain before it.
+    next: LogIndex,
+    chain: Chain,
+    followed: Lineage,
+    acknowledged_us: u64,
+}
+
+async fn tail<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: &dyn Upstream, address: &str) -> Ended {
+    match follow(node, upstream, address).await {
+        Ok(()) => Ended::Closed,
+        Err(ended) => ended,
+    }
+}
+
+async fn follow<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: &dyn Upstream, address: &str) -> Result<(), Ended> {
+    node.confirm_lead().await?;
+    let (out, frames) = mpsc::channel(FRAMES);
+    let mut stream = start(node, out).await?;
+    let mut input = upstream.tail(address, frames).await?;
+    let mut heard = node.host.boot_us();
+    loop {
+        match R::timeout(ACKNOWLEDGE, input.recv()).await {
+            Ok(Some(frame)) => {
+                heard = node.host.boot_us();
+                take_frame(node, &mut stream, address, frame).await?;
+            }
+            Ok(None) => return Ok(()),
+            Err(_) if node.host.boot_us() - heard > SILENCE.as_micros() as u64 => return Err(Ended::Silent),
+            Err(_) => {}
+        }
+        settle(node, &mut stream, 0).await?;
+        if !works(node) {
+            return Ok(());
+        }
+        acknowledge(node, &mut stream).await?;
+    }
+}
+
+async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<TailFrame>) -> Result<Stream<R>, Ended> {
+    let (position, followed, group) = {
+        let kv = node.read()?;
+        let group = local::home_volume(&*kv)?.map_or(0, |volume| volume.group.0);
+        (farshore_meta::header(&*kv)?, local::followed(&*kv)?, group)
+    };
+    let start = v1::TailStart {
+        header: Some(header(&node.config.volume, group)),
+        cluster: u32::from(node.config.cluster.0),
+        cursor: position.index.0,
+        chain: position.chain.0.to_vec().into(),
+        lineage: encode(&position.lineage),
+    };
+    let sent = out.send(TailFrame { frame: Some(Out::Start(start)) }).await;
+    sent.map_err(|_| Ended::Closed)?;
+    let (next, chain) = (position.index.next(), position.chain);
+    Ok(Stream { out, pending: VecDeque::new(), next, chain, followed, acknowledged_us: 0 })
+}
+
+async fn take_frame<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    stream: &mut Stream<R>,
+    address: &str,
+    frame: ChangelogFrame,
+) -> Result<(), Ended> {
+    match frame.frame {
+        Some(In::Batch(batch)) => take_batch(node, stream, batch).await,
+        Some(In::Beat(beat)) => take_beat(node, stream, address, beat).await,
+        Some(In::Refused(refused)) => Err(Ended::Refused { kind: refused.kind(), text: refused.text, leader: refused.leader }),
+        None => Err(Ended::Malformed("an empty frame")),
+    }
+}
+
+async fn take_batch<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    stream: &mut Stream<R>,
+    batch: v1::Batch,
+) -> Result<(), Ended> {
+    if batch.first != stream.next.0 || batch.chain[..] != stream.chain.0[..] {
+        return Err(Ended::Malformed("a batch that does not follow the last one"));
+    }
+    for canonical in batch.entries {
+        let index = stream.next;
+        let entry = farshore_meta::decode_entry(&canonical).map_err(|_| Ended::Malformed("an entry of an unknown version"))?;
+        let previous = stream.chain;
+        stream.chain = extend(&previous, index, &canonical);
+        stream.next = index.next();
+        let proposal = Proposal::Mirrored { index, previous, epoch: entry.epoch, canonical: canonical.to_vec() };
+        let pending = node.submit(&proposal).await?;
+        stream.pending.push_back((index, pending));
+        settle(node, stream, IN_FLIGHT).await?;
+    }
+    Ok(())
+}
+
+/// Waits until at most `left` proposals are under way, and looks at what became of the others.
+async fn settle<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream<R>, left: usize) -> Result<(), Ended> {
+    while stream.pending.len() > left {
+        let Some((index, pending)) = stream.pending.pop_front() else { break };
+        match node.finish(pending).await? {
+            Response::Refused { why: Refusal::Duplicate, .. } | Response::Shared { .. } => {}
+            Response::Refused { why, .. } => return Err(Ended::Judged { index, why }),
+            _ => return Err(Ended::Malformed("a shared entry that was answered as a local one")),
+        }
+    }
+    Ok(())
+}
+
+async fn take_beat<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    stream: &mut Stream<R>,
+    address: &str,
+    beat: v1::Beat,
+) -> Result<(), Ended> {
+    let lineage: Lineage = decode(&beat.lineage)?;
+    if lineage != stream.followed {
+        node.propose(&Proposal::Follow { lineage: lineage.clone() }).await?;
+        stream.followed = lineage;
+    }
+    let figures = serde_json::from_slice(&beat.figures).map_err(|_| Ended::Malformed("figures"))?;
+    *node.observations.upstream() = Some(UpstreamSeen {
+        committed: LogIndex(beat.committed),
+        behind_us: beat.behind_ms * 1000,
+        figures,
+        heard_us: node.host.boot_us(),
+        now_us: beat.now_us,
+        address: address.to_owned(),
+    });
+    learn_floors(node, &decode::<Vec<(ClusterId, LogIndex, Lineage)>>(&beat.floors)?).await?;
+    compare_digest(node, stream, &beat).await
+}
+
+/// What the others promised; needed for the deletions in this region's own bucket (law 14).
+async fn learn_floors<R: AsyncRuntime, S: Store>(
+    node: &Node<R, S>,
+    floors: &[(ClusterId, LogIndex, Lineage)],
+) -> Result<(), Ended> {
+    let news: Vec<_> = {
+        let kv = node.read()?;
+        let mut news = vec![];
+        for (cluster, floor, lineage) in floors.iter().filter(|(cluster, ..)| *cluster != node.config.cluster) {
+            if *floor > farshore_syncer::known_floor(&*kv, *cluster, lineage)? {
+                news.push((*cluster, *floor, lineage.clone()));
+            }
+        }
+        news
+    };
+    if !news.is_empty() {
+        node.propose(&Proposal::Local(LocalOp::KnownFloors(news))).await?;
+    }
+    Ok(())
+}
+
+async fn compare_digest<R: AsyncRuntime, S: Store>(
+    node: &Node<R, S>,
+    stream: &mut Stream<R>,
+    beat: &v1::Beat,
+) -> Result<(), Ended> {
+    let Ok(theirs) = <[u8; 16]>::try_from(&beat.digest[..]).map(u128::from_be_bytes).map(Digest) else { return Ok(()) };
+    settle(node, stream, 0).await?;
+    let index = LogIndex(beat.digest_index);
+    let kv = node.read()?;
+    let ours = if farshore_meta::header(&*kv)?.index == index {
+        Some(farshore_meta::digest(&*kv)?)
+    } else {
+        local::digest_at(&*kv, index)?
+    };
+    match ours {
+        Some(ours) if ours != theirs => Err(Ended::Diverged(index)),
+        _ => Ok(()),
+    }
+}
+
+/// Everything acknowledged is committed in this cluster's own Raft: it was applied by its leader.
+async fn acknowledge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream<R>) -> Result<(), Ended> {
+    let now = node.host.boot_us();
+    if now - stream.acknowledged_us < ACKNOWLEDGE.as_micros() as u64 / 2 {
+        return Ok(());
+    }
+    stream.acknowledged_us = now;
+    let frame = {
+        let kv = node.read()?;
+        let position = farshore_meta::header(&*kv)?;
+        let floor = match farshore_syncer::home(&*kv)? {
+            Some(_) => farshore_syncer::floor(&*kv, &position.lineage)?,
+            None => LogIndex(0),
+        };
+        let figures = node.figures()?;
+        v1::Acknowledge {
+            applied: position.index.0,
+            floor: floor.0,
+            lineage: encode(&position.lineage),
+            diverged: figures.diverged,
+            figures: serde_json::to_vec(&figures).expect("figures always serialise").into(),
+            digest_index: position.index.0,
+            digest: farshore_meta::digest(&*kv)?.0.to_be_bytes().to_vec().into(),
+        }
+    };
+    let sent = stream.out.send(TailFrame { frame: Some(Out::Acknowledge(frame)) }).await;
+    sent.map_err(|_| Ended::Closed)
+}

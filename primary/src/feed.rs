@@ -1,0 +1,287 @@
+//! The changelog's source: streams shared entries to a mirror's leader by cursor, with heartbeats, and hears its
+//! acknowledgements. Only the leader of the primary feeds, and only what it has applied, which is committed.
+
+use crate::dispatch;
+use crate::local::{self, Position};
+use crate::node::Node;
+use crate::observe::MirrorSeen;
+use crate::proposal::Proposal;
+use crate::raft::types::{Entry, EntryPayload};
+use farshore_meta::kv::{KvRead, StorageError, Store};
+use farshore_syncer::LocalOp;
+use farshore_types::{Chain, ClusterId, Digest, EpochId, Lineage, LogIndex};
+use farshore_wire::v1::{
+    self, Acknowledge, ChangelogFrame, TailFrame, TailRefused, TailStart, changelog_frame::Frame as Out, tail_frame::Frame as In,
+    tail_refused::Kind as Why,
+};
+use farshore_wire::{check_header, decode, encode};
+use openraft::AsyncRuntime;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Entries in one batch, inclusive.
+const BATCH: u64 = 512;
+/// Bytes of log read for one batch.
+const BATCH_BYTES: usize = 1 << 20;
+/// Pause between heartbeats of an idle stream.
+const BEAT: Duration = Duration::from_millis(200);
+
+fn refused(kind: Why, text: impl Into<String>) -> TailRefused {
+    TailRefused { kind: kind.into(), text: text.into(), leader: String::new() }
+}
+
+fn storage(error: StorageError) -> TailRefused {
+    refused(Why::Invalid, error.to_string())
+}
+
+/// A mirror that is being fed.
+struct Tail {
+    cluster: ClusterId,
+    cursor: LogIndex,
+    acknowledged: LogIndex,
+}
+
+impl<R: AsyncRuntime, S: Store> Node<R, S> {
+    /// Feeds one mirror until either side ends the stream.
+    pub async fn serve_tail(self: &Arc<Self>, mut input: mpsc::Receiver<TailFrame>, output: mpsc::Sender<ChangelogFrame>) {
+        let refusal = match input.recv().await {
+            Some(TailFrame { frame: Some(In::Start(start)) }) => match self.tail_start(start).await {
+                Ok(mut tail) => {
+                    let result = self.feed(&mut tail, &mut input, &output).await;
+                    if let Some(seen) = self.observations.mirrors().get_mut(&tail.cluster) {
+                        seen.connected = false;
+                    }
+                    result.err()
+                }
+                Err(refusal) => Some(refusal),
+            },
+            _ => Some(refused(Why::Invalid, "a tail begins with TailStart")),
+        };
+        if let Some(refusal) = refusal {
+            // A mirror that is gone need not hear it.
+            let _ = output.send(ChangelogFrame { frame: Some(Out::Refused(refusal)) }).await;
+        }
+    }
+
+    async fn tail_start(&self, start: TailStart) -> Result<Tail, TailRefused> {
+        let group = {
+            let kv = self.read().map_err(storage)?;
+            farshore_meta::volume(&*kv).map_err(storage)?.map_or(0, |volume| volume.group.0)
+        };
+        check_header(start.header.as_ref(), &self.config.volume, group)
+            .map_err(|error| refused(Why::Unsupported, error.to_string()))?;
+        if self.confirm_lead().await.is_err() {
+            let leader = self.leader_address().await.unwrap_or_default();
+            return Err(TailRefused { leader, ..refused(Why::NotLeader, "this node does not lead") });
+        }
+        let kv = self.read().map_err(storage)?;
+        let header = farshore_meta::header(&*kv).map_err(storage)?;
+        if !self.is_primary(&header) {
+            return Err(refused(Why::Fenced, "this cluster is not the primary"));
+        }
+        let theirs: Lineage = decode(&start.lineage).map_err(|error| refused(Why::Invalid, error.to_string()))?;
+        let cursor = LogIndex(start.cursor);
+        if cursor > header.index || header.lineage.fork_index(&theirs).is_some_and(|fork| fork < cursor) {
+            return Err(refused(Why::Fork, format!("the mirror is at {cursor} of another history")));
+        }
+        let chain = chain_at(&*kv, cursor).map_err(storage)?;
+        if chain.is_some_and(|chain| chain.0[..] != start.chain[..]) {
+            return Err(refused(Why::Fork, format!("the mirror's chain at {cursor} is another one")));
+        }
+        if chain.is_none() || (cursor < header.index && local::position(&*kv, cursor.next()).map_err(storage)?.is_none()) {
+            let first = local::first_position(&*kv).map_err(storage)?.unwrap_or(header.index);
+            return Err(refused(Why::Trimmed, format!("the log begins at {first}, the mirror is at {cursor}")));
+        }
+        let cluster = ClusterId(u8::try_from(start.cluster).map_err(|_| refused(Why::Invalid, "no such cluster"))?);
+        Ok(Tail { cluster, cursor, acknowledged: cursor })
+    }
+
+    async fn feed(
+        self: &Arc<Self>,
+        tail: &mut Tail,
+        input: &mut mpsc::Receiver<TailFrame>,
+        output: &mpsc::Sender<ChangelogFrame>,
+    ) -> Result<(), TailRefused> {
+        let mut beaten: Option<(u64, EpochId)> = None;
+        loop {
+            while let Ok(frame) = input.try_recv() {
+                self.hear(tail, frame)?;
+            }
+            if !self.is_leader() || self.hub.stop_reason().is_some() {
+                return Err(refused(Why::NotLeader, "this node does not lead any more"));
+            }
+            // The beat goes first: the mirror must know the lineage before it judges an entry of a new epoch.
+            let (now, head) = (self.host.boot_us(), self.header().map_err(storage)?.lineage.head_id());
+            if beaten.is_none_or(|(last, told)| now - last >= BEAT.as_micros() as u64 || told != head) {
+                beaten = Some((now, head));
+                let beat = self.beat(tail).map_err(storage)?;
+                if output.send(ChangelogFrame { frame: Some(Out::Beat(beat)) }).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let batch = self.next_batch(tail)?;
+            let idle = batch.is_none();
+            if let Some(batch) = batch {
+                let sent = output.send(ChangelogFrame { frame: Some(Out::Batch(batch)) }).await;
+                if sent.is_err() {
+                    return Ok(());
+                }
+            }
+            if idle {
+                let moved = self.hub.changed.notified();
+                let next = async {
+                    tokio::select! {
+                        biased;
+                        frame = input.recv() => Some(frame),
+                        _ = moved => None,
+                    }
+                };
+                match R::timeout(BEAT, next).await {
+                    Ok(Some(Some(frame))) => self.hear(tail, frame)?,
+                    Ok(Some(None)) => return Ok(()),
+                    Ok(None) | Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The next entries after the cursor; `None` when the mirror has all.
+    fn next_batch(&self, tail: &mut Tail) -> Result<Option<v1::Batch>, TailRefused> {
+        let kv = self.read().map_err(storage)?;
+        let header = farshore_meta::header(&*kv).map_err(storage)?;
+        if header.index <= tail.cursor {
+            return Ok(None);
+        }
+        let first = tail.cursor.next();
+        let last = LogIndex(header.index.0.min(tail.cursor.0 + BATCH));
+        let mut positions: Vec<Position> = vec![];
+        for index in first.0..=last.0 {
+            match local::position(&*kv, LogIndex(index)).map_err(storage)? {
+                Some(position) => positions.push(position),
+                None => return Err(refused(Why::Trimmed, format!("the log no longer holds {index}"))),
+            }
+        }
+        let chain = chain_at(&*kv, tail.cursor).map_err(storage)?;
+        let chain = chain.ok_or_else(|| refused(Why::Trimmed, format!("the log no longer holds {}", tail.cursor)))?;
+        let entries = self.canonical(&positions)?;
+        tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
+        Ok(Some(v1::Batch { first: first.0, chain: chain.0.to_vec().into(), entries }))
+    }
+
+    /// The canonical bytes at these positions, or of as many of the first as one read yields.
+    fn canonical(&self, positions: &[Position]) -> Result<Vec<prost::bytes::Bytes>, TailRefused> {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return Ok(vec![]) };
+        let records =
+            self.log.read(first.raft, last.raft, BATCH_BYTES).map_err(|error| refused(Why::Trimmed, error.to_string()))?;
+        let mut wanted = positions.iter().peekable();
+        let mut entries = vec![];
+        for (index, bytes) in records {
+            if wanted.next_if(|position| position.raft == index).is_none() {
+                continue;
+            }
+            entries.push(
+                canonical_of(&bytes)
+                    .ok_or_else(|| refused(Why::Invalid, format!("the log's entry {index} is not a shared one")))?,
+            );
+        }
+        if entries.is_empty() {
+            return Err(refused(Why::Trimmed, "the log no longer holds these entries"));
+        }
+        Ok(entries)
+    }
+
+    fn beat(&self, tail: &Tail) -> Result<v1::Beat, StorageError> {
+        let kv = self.read()?;
+        let header = farshore_meta::header(&*kv)?;
+        let now = self.host.wall_us();
+        let oldest = if tail.acknowledged < header.index { local::position(&*kv, tail.acknowledged.next())? } else { None };
+        let (digest_index, digest) = digest_to_compare(&*kv, tail.acknowledged, header.index)?;
+        let mut floors = vec![(self.config.cluster, farshore_syncer::floor(&*kv, &header.lineage)?, header.lineage.clone())];
+        for cluster in dispatch::roster(&*kv)?.into_iter().filter(|cluster| *cluster != self.config.cluster) {
+            floors.push((cluster, farshore_syncer::known_floor(&*kv, cluster, &header.lineage)?, header.lineage.clone()));
+        }
+        Ok(v1::Beat {
+            committed: header.index.0,
+            behind_ms: oldest.map_or(0, |position| now.saturating_sub(position.time.0) / 1000),
+            lineage: encode(&header.lineage),
+            digest_index: digest_index.0,
+            digest: digest.map(|digest| digest.0.to_be_bytes().to_vec()).unwrap_or_default().into(),
+            floors: encode(&floors),
+            figures: serde_json::to_vec(&self.figures()?).expect("figures always serialise").into(),
+            now_us: now,
+        })
+    }
+
+    fn hear(self: &Arc<Self>, tail: &mut Tail, frame: TailFrame) -> Result<(), TailRefused> {
+        let Some(In::Acknowledge(acknowledge)) = frame.frame else {
+            return Err(refused(Why::Invalid, "a mirror sends acknowledgements"));
+        };
+        let applied = LogIndex(acknowledge.applied);
+        tail.acknowledged = applied;
+        let seen = self.mirror_seen(&acknowledge)?;
+        let floor = (seen.floor, seen.lineage.clone());
+        self.observations.mirrors().insert(tail.cluster, seen);
+        let known = {
+            let kv = self.read().map_err(storage)?;
+            farshore_syncer::known_floor(&*kv, tail.cluster, &floor.1).map_err(storage)?
+        };
+        if floor.0 > known {
+            let (node, cluster) = (self.clone(), tail.cluster);
+            drop(R::spawn(async move {
+                let op = LocalOp::KnownFloors(vec![(cluster, floor.0, floor.1)]);
+                if let Err(error) = node.propose(&Proposal::Local(op)).await {
+                    tracing::debug!(%error, "a reported floor was not kept; it comes again");
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    fn mirror_seen(&self, acknowledge: &Acknowledge) -> Result<MirrorSeen, TailRefused> {
+        let invalid = |error: String| refused(Why::Invalid, error);
+        Ok(MirrorSeen {
+            applied: LogIndex(acknowledge.applied),
+            floor: LogIndex(acknowledge.floor),
+            lineage: decode(&acknowledge.lineage).map_err(|error| invalid(error.to_string()))?,
+            figures: serde_json::from_slice(&acknowledge.figures).map_err(|error| invalid(error.to_string()))?,
+            heard_us: self.host.boot_us(),
+            connected: true,
+        })
+    }
+}
+
+/// The chain at an index; `None` when it is trimmed.
+fn chain_at(kv: &dyn KvRead, index: LogIndex) -> Result<Option<Chain>, StorageError> {
+    let header = farshore_meta::header(kv)?;
+    if index == LogIndex(0) {
+        return Ok(Some(Chain::default()));
+    }
+    if index == header.index {
+        return Ok(Some(header.chain));
+    }
+    Ok(local::position(kv, index)?.map(|position| position.chain))
+}
+
+/// The newest digest that the mirror, which has acknowledged `acknowledged`, can compare.
+fn digest_to_compare(
+    kv: &dyn KvRead,
+    acknowledged: LogIndex,
+    index: LogIndex,
+) -> Result<(LogIndex, Option<Digest>), StorageError> {
+    if acknowledged == index {
+        return Ok((index, Some(farshore_meta::digest(kv)?)));
+    }
+    let point = local::digest_point(acknowledged);
+    Ok((point, local::digest_at(kv, point)?))
+}
+
+/// The canonical bytes inside a Raft entry; `None` when it carries no shared entry.
+fn canonical_of(bytes: &[u8]) -> Option<prost::bytes::Bytes> {
+    let entry: Entry = postcard::from_bytes(bytes).ok()?;
+    let EntryPayload::Normal(payload) = entry.payload else { return None };
+    match Proposal::decode(&payload.0).ok()? {
+        Proposal::Shared(canonical) | Proposal::Mirrored { canonical, .. } => Some(canonical.into()),
+        _ => None,
+    }
+}

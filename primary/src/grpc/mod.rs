@@ -1,0 +1,8 @@
+//! The network around a node: one listener with four services, and the connections to its peers. The node itself knows
+//! channels only.
+
+mod services;
+mod transport;
+
+pub use services::{BoundNode, ServeError, bind};
+pub use transport::{Channels, GrpcTransport};

@@ -1,0 +1,140 @@
+//! Connections to other nodes: opened when first used, kept, and given a deadline at every call.
+
+use crate::raft::snapshot::SnapshotBody;
+use crate::raft::{PeerCall, PeerError, PeerTransport};
+use farshore_types::ClusterId;
+use farshore_wire::v1::{self, peer_client::PeerClient, raft_request::Kind};
+use farshore_wire::{MAX_MESSAGE_BYTES, header};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Longest transfer of a snapshot.
+const SNAPSHOT: Duration = Duration::from_secs(1800);
+/// Bytes of a snapshot in one message.
+const CHUNK: usize = 512 << 10;
+/// Messages of a snapshot that may wait.
+const CHUNKS: usize = 4;
+
+/// Channels by address.
+#[derive(Default)]
+pub struct Channels(Mutex<BTreeMap<String, Channel>>);
+
+impl Channels {
+    /// A channel to `host:port`; it connects when it is first used, and again when it breaks.
+    pub fn get(&self, address: &str) -> Result<Channel, PeerError> {
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| PeerError(format!("`{address}` is no address: {error}")))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .keep_alive_timeout(Duration::from_secs(4))
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20);
+        let channel = endpoint.connect_lazy();
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// Raft's messages over gRPC.
+pub struct GrpcTransport {
+    channels: Channels,
+    volume: String,
+    cluster: ClusterId,
+}
+
+impl GrpcTransport {
+    pub fn new(volume: String, cluster: ClusterId) -> Self {
+        GrpcTransport { channels: Channels::default(), volume, cluster }
+    }
+
+    fn client(&self, address: &str) -> Result<PeerClient<Channel>, PeerError> {
+        let client = PeerClient::new(self.channels.get(address)?);
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
+fn failed(status: tonic::Status) -> PeerError {
+    PeerError(format!("{}: {}", status.code(), status.message()))
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, PeerError>> + Send + 'a>>;
+
+impl PeerTransport for GrpcTransport {
+    fn call<'a>(&'a self, _: u64, address: &'a str, call: PeerCall, body: Vec<u8>, ttl: Duration) -> Answer<'a> {
+        let kind = match call {
+            PeerCall::Append => Kind::Append,
+            PeerCall::Vote => Kind::Vote,
+            PeerCall::PreVote => Kind::PreVote,
+            PeerCall::TransferLeader => Kind::TransferLeader,
+        };
+        Box::pin(async move {
+            let mut request = tonic::Request::new(v1::RaftRequest {
+                header: Some(header(&self.volume, 0)),
+                cluster: u32::from(self.cluster.0),
+                kind: kind.into(),
+                body: body.into(),
+            });
+            request.set_timeout(ttl);
+            let reply = self.client(address)?.raft(request).await.map_err(failed)?;
+            Ok(reply.into_inner().body.to_vec())
+        })
+    }
+
+    fn snapshot<'a>(&'a self, _: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> Answer<'a> {
+        Box::pin(async move {
+            let (chunks, stream) = mpsc::channel(CHUNKS);
+            let first = v1::SnapshotChunk {
+                header: Some(header(&self.volume, 0)),
+                cluster: u32::from(self.cluster.0),
+                meta: meta.into(),
+                ..Default::default()
+            };
+            let reader = std::thread::spawn(move || read_chunks(first, &body, &chunks));
+            let mut request = tonic::Request::new(ReceiverStream::new(stream));
+            request.set_timeout(SNAPSHOT);
+            let reply = self.client(address)?.snapshot(request).await.map_err(failed);
+            if reply.is_err() && reader.is_finished() {
+                tracing::warn!(address, "a snapshot was not taken");
+            }
+            Ok(reply?.into_inner().body.to_vec())
+        })
+    }
+}
+
+/// Reads the body into messages until the receiver is gone.
+fn read_chunks(first: v1::SnapshotChunk, body: &SnapshotBody, chunks: &mpsc::Sender<v1::SnapshotChunk>) {
+    if chunks.blocking_send(first).is_err() {
+        return;
+    }
+    let mut reader = match body.open() {
+        Ok(reader) => reader,
+        Err(error) => return tracing::error!(%error, "a checkpoint cannot be read"),
+    };
+    loop {
+        let mut data = Vec::with_capacity(CHUNK);
+        match reader.by_ref().take(CHUNK as u64).read_to_end(&mut data) {
+            Ok(0) => return,
+            Ok(_) => {
+                if chunks.blocking_send(v1::SnapshotChunk { data: data.into(), ..Default::default() }).is_err() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::error!(%error, "a checkpoint cannot be read"),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The machine under a node: clocks, randomness, and a place for long synchronous work. Arguments everywhere, so that
+//! the simulator runs the same code (law 6).
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a node takes from its machine.
+pub trait Host: Send + Sync + 'static {
+    /// Microseconds since 1970 on the wall clock. Stamps files, decides nothing.
+    fn wall_us(&self) -> u64;
+    /// Microseconds on CLOCK_BOOTTIME: goes on during suspend, never back.
+    fn boot_us(&self) -> u64;
+    /// 128 random bits.
+    fn random(&self) -> [u8; 16];
+    /// Runs work that blocks for long (a checkpoint) where it holds up nothing else; in the simulator at once.
+    fn run(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+/// A shared [`Host`].
+pub type SharedHost = Arc<dyn Host>;
+
+/// The operating system.
+#[derive(Debug, Default)]
+pub struct OsHost;
+
+impl Host for OsHost {
+    fn wall_us(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    }
+
+    fn boot_us(&self) -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid timespec for the call to fill.
+        let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+        assert_eq!(failed, 0, "CLOCK_BOOTTIME exists since Linux 2.6.39");
+        time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    }
+
+    fn random(&self) -> [u8; 16] {
+        rand::random()
+    }
+
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        std::thread::spawn(work);
+    }
+}

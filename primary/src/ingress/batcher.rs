@@ -1,0 +1,111 @@
+//! Requests of all sessions become shared entries: what waits when an entry is made goes into it, up to a bound, and
+//! the next entry is on its way while the last one syncs.
+
+use super::refuse::{not_leader, refused};
+use crate::node::{Node, Pending, ProposeError};
+use crate::proposal::Proposal;
+use crate::raft::types::{Refusal, Response};
+use farshore_meta::kv::Store;
+use farshore_types::{LogIndex, Outcome, Sequence, SessionId, SessionRequest, SharedBody};
+use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
+use openraft::AsyncRuntime;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Requests in one entry, inclusive.
+const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
+/// Encoded bytes after which an entry takes no further request.
+const BATCH_BYTES: usize = 256 << 10;
+/// Entries under way at once; past it, requests wait in the queue.
+const IN_FLIGHT: usize = 32;
+
+/// A request that waits for its entry.
+pub struct Queued {
+    pub request: SessionRequest,
+    /// Length of the encoded operation, in bytes.
+    pub bytes: usize,
+}
+
+/// Empties the queue until the node is dropped.
+pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>) {
+    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
+    loop {
+        if waiting.is_empty() && queue.recv_many(&mut waiting, BATCH).await == 0 {
+            return;
+        }
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        while waiting.len() < BATCH {
+            let Ok(next) = queue.try_recv() else { break };
+            waiting.push(next);
+        }
+        let Some(node) = node.upgrade() else { return };
+        let batch = take_batch(&mut waiting);
+        let wanted: Vec<(SessionId, Sequence)> = batch.iter().map(|request| (request.session, request.sequence)).collect();
+        match submit(&node, batch).await {
+            Ok(pending) => drop(R::spawn(async move {
+                let result = node.finish(pending).await;
+                answer(&node, &wanted, result);
+                drop(slot);
+            })),
+            Err(error) => answer(&node, &wanted, Err(error)),
+        }
+    }
+}
+
+/// As many requests as one entry takes, at least one, in order.
+fn take_batch(waiting: &mut Vec<Queued>) -> Vec<SessionRequest> {
+    let mut bytes = 0;
+    let fitting = waiting.iter().take_while(|queued| {
+        bytes += queued.bytes;
+        bytes <= BATCH_BYTES
+    });
+    let count = fitting.count().clamp(1, BATCH).min(waiting.len());
+    waiting.drain(..count).map(|queued| queued.request).collect()
+}
+
+async fn submit<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    batch: Vec<SessionRequest>,
+) -> Result<Pending<R>, ProposeError> {
+    let header = node.header().map_err(|error| ProposeError::Unknown(error.to_string()))?;
+    let entry = node.entry(&header, SharedBody::Batch(batch));
+    node.submit(&Proposal::Shared(farshore_meta::encode_entry(&entry))).await
+}
+
+fn answer<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    wanted: &[(SessionId, Sequence)],
+    result: Result<Response, ProposeError>,
+) {
+    let refusal = match result {
+        Ok(Response::Shared { index, outcomes }) => return reply(node, wanted, index, &outcomes),
+        Ok(Response::Refused { why: Refusal::Frozen | Refusal::WrongEpoch, .. }) => {
+            refused(Kind::Fenced, "this cluster may not write in the present epoch; ask the primary")
+        }
+        Ok(other) => refused(Kind::NotReady, format!("the entry was not taken: {other:?}")),
+        Err(ProposeError::NotLeader { leader }) => not_leader(leader),
+        Err(ProposeError::Unknown(why)) => refused(Kind::NotReady, why),
+    };
+    let mut sessions: Vec<SessionId> = wanted.iter().map(|(session, _)| *session).collect();
+    sessions.dedup();
+    sessions.into_iter().for_each(|session| node.hub.refuse(session, refusal.clone()));
+}
+
+fn reply<R: AsyncRuntime, S: Store>(
+    node: &Arc<Node<R, S>>,
+    wanted: &[(SessionId, Sequence)],
+    index: LogIndex,
+    outcomes: &[Outcome],
+) {
+    assert_eq!(wanted.len(), outcomes.len(), "apply answers every request of a batch");
+    let mut by_session: BTreeMap<SessionId, Vec<v1::Reply>> = BTreeMap::new();
+    for ((session, sequence), outcome) in wanted.iter().zip(outcomes) {
+        let reply = v1::Reply { sequence: sequence.0, log_index: index.0, outcome: farshore_wire::encode(outcome) };
+        by_session.entry(*session).or_default().push(reply);
+    }
+    for (session, replies) in by_session {
+        node.hub.send(session, Frame::Replies(v1::Replies { replies }));
+    }
+}

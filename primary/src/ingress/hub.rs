@@ -1,0 +1,280 @@
+//! The leader's memory of its clients: who is connected, what they hold open, and what they must be told.
+//!
+//! Nothing here survives a change of leader; clients bring it along when they come back. A slow client never holds up
+//! the others: what it must hear is collected in a bounded set, and past the bound it is told to drop everything.
+
+use crate::host::SharedHost;
+use crate::raft::Observer;
+use farshore_meta::{Applied, Event, Touched};
+use farshore_types::{Ino, LogIndex, SessionId, SessionInfo};
+use farshore_wire::v1::{self, ServerFrame, hello::Kind, server_frame::Frame};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, mpsc};
+
+/// Touched inodes and names kept for one client; past it the client drops all its caches (law 27).
+const PENDING_TOUCHES: usize = 8192;
+/// Unlinked inodes remembered between two looks of the purger; more are found in the state.
+const PENDING_ORPHANS: usize = 65_536;
+
+/// Invalidations that wait for a client.
+#[derive(Default)]
+struct PendingTouches {
+    index: LogIndex,
+    touched: BTreeSet<Touched>,
+    reset: bool,
+}
+
+/// A connected client.
+pub struct Client {
+    pub kind: Kind,
+    pub info: SessionInfo,
+    pub region: String,
+    out: mpsc::Sender<ServerFrame>,
+    pub wake: Arc<Notify>,
+    heard_us: u64,
+    opens: BTreeMap<Ino, u32>,
+    pending: PendingTouches,
+    closed: bool,
+    /// Tells two connections of one session apart.
+    connection: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    clients: BTreeMap<SessionId, Client>,
+    orphans: VecDeque<Ino>,
+    connections: u64,
+    stopped: Option<String>,
+}
+
+/// The hub of one node.
+pub struct Hub {
+    host: SharedHost,
+    inner: Mutex<Inner>,
+    /// Wakes the dispatcher and whoever waits for the state to move.
+    pub changed: Notify,
+}
+
+impl Hub {
+    pub fn new(host: SharedHost) -> Self {
+        Hub { host, inner: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no one panics while holding the hub")
+    }
+
+    /// A client is here; an older connection of the same session is closed. Returns the connection's number.
+    pub fn connect(
+        &self,
+        session: SessionId,
+        kind: Kind,
+        info: SessionInfo,
+        region: String,
+        opens: &[u64],
+        out: mpsc::Sender<ServerFrame>,
+    ) -> (u64, Arc<Notify>) {
+        let wake = Arc::new(Notify::new());
+        let mut inner = self.inner();
+        inner.connections += 1;
+        let connection = inner.connections;
+        let mut held = BTreeMap::new();
+        opens.iter().for_each(|&ino| *held.entry(Ino(ino)).or_default() += 1);
+        let client = Client {
+            kind,
+            info,
+            region,
+            out,
+            wake: wake.clone(),
+            heard_us: self.host.boot_us(),
+            opens: held,
+            pending: PendingTouches::default(),
+            closed: false,
+            connection,
+        };
+        if let Some(older) = inner.clients.insert(session, client) {
+            older.wake.notify_one();
+        }
+        (connection, wake)
+    }
+
+    /// The connection is over; the session may come back.
+    pub fn disconnect(&self, session: SessionId, connection: u64) {
+        let mut inner = self.inner();
+        if inner.clients.get(&session).is_some_and(|client| client.connection == connection) {
+            inner.clients.remove(&session);
+        }
+    }
+
+    /// Whether this connection is still the session's.
+    pub fn is_current(&self, session: SessionId, connection: u64) -> bool {
+        let inner = self.inner();
+        inner.clients.get(&session).is_some_and(|client| client.connection == connection && !client.closed)
+    }
+
+    /// The client said something.
+    pub fn heard(&self, session: SessionId) {
+        let now = self.host.boot_us();
+        if let Some(client) = self.inner().clients.get_mut(&session) {
+            client.heard_us = now;
+        }
+    }
+
+    /// When a session was last heard here (boot time), if it is connected.
+    pub fn last_heard(&self, session: SessionId) -> Option<u64> {
+        self.inner().clients.get(&session).map(|client| client.heard_us)
+    }
+
+    /// Sends a frame; a client that does not read is disconnected.
+    pub fn send(&self, session: SessionId, frame: Frame) {
+        let mut inner = self.inner();
+        let Some(client) = inner.clients.get_mut(&session) else { return };
+        if client.out.try_send(ServerFrame { frame: Some(frame) }).is_err() {
+            client.closed = true;
+            client.wake.notify_one();
+        }
+    }
+
+    /// Tells a client that it is refused, and ends its connection.
+    pub fn refuse(&self, session: SessionId, refused: v1::Refused) {
+        let mut inner = self.inner();
+        if let Some(client) = inner.clients.get_mut(&session) {
+            let _ = client.out.try_send(ServerFrame { frame: Some(Frame::Refused(refused)) });
+            client.closed = true;
+            client.wake.notify_one();
+        }
+    }
+
+    /// Refuses everybody: this node no longer leads.
+    pub fn refuse_all(&self, refused: &v1::Refused) {
+        let sessions: Vec<SessionId> = self.inner().clients.keys().copied().collect();
+        sessions.into_iter().for_each(|session| self.refuse(session, refused.clone()));
+    }
+
+    /// The session holds the inode open from now on.
+    pub fn open(&self, session: SessionId, ino: Ino) {
+        if let Some(client) = self.inner().clients.get_mut(&session) {
+            *client.opens.entry(ino).or_default() += 1;
+        }
+    }
+
+    /// How often the session holds the inode open.
+    pub fn open_count(&self, session: SessionId, ino: Ino) -> u32 {
+        self.inner().clients.get(&session).and_then(|client| client.opens.get(&ino)).copied().unwrap_or(0)
+    }
+
+    /// The session gave up one open of the inode.
+    pub fn close(&self, session: SessionId, ino: Ino) {
+        let mut inner = self.inner();
+        let Some(client) = inner.clients.get_mut(&session) else { return };
+        if let Some(count) = client.opens.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                client.opens.remove(&ino);
+                inner.orphans.push_back(ino);
+            }
+        }
+    }
+
+    /// Which of these nobody holds open.
+    pub fn not_open(&self, inos: Vec<Ino>) -> Vec<Ino> {
+        let inner = self.inner();
+        inos.into_iter().filter(|ino| !inner.clients.values().any(|client| client.opens.contains_key(ino))).collect()
+    }
+
+    /// Whether something was unlinked or closed since the last call.
+    pub fn take_orphan_hint(&self) -> bool {
+        let mut inner = self.inner();
+        let any = !inner.orphans.is_empty();
+        inner.orphans.clear();
+        any
+    }
+
+    /// What a client must be told about its caches, if anything.
+    pub fn take_touches(&self, session: SessionId) -> Option<v1::Invalidations> {
+        let mut inner = self.inner();
+        let client = inner.clients.get_mut(&session)?;
+        if client.pending.touched.is_empty() && !client.pending.reset {
+            return None;
+        }
+        let pending = std::mem::take(&mut client.pending);
+        let mut message = v1::Invalidations { log_index: pending.index.0, reset: pending.reset, ..Default::default() };
+        for touched in pending.touched {
+            match touched {
+                Touched::Inode(ino) => message.inodes.push(ino.0),
+                Touched::Entry { parent, name } => {
+                    message.entries.push(v1::TouchedEntry { parent: parent.0, name: name.into() });
+                }
+            }
+        }
+        Some(message)
+    }
+
+    /// All connected clients, for views.
+    pub fn each(&self, mut visit: impl FnMut(SessionId, &Client)) {
+        self.inner().clients.iter().for_each(|(&session, client)| visit(session, client));
+    }
+
+    /// Ends all connections; the node stops.
+    pub fn stop(&self) {
+        self.stopped("the node was asked to stop");
+    }
+
+    /// Why the node cannot go on, if it cannot.
+    pub fn stop_reason(&self) -> Option<String> {
+        self.inner().stopped.clone()
+    }
+}
+
+impl Observer for Hub {
+    fn applied(&self, applied: &Applied) {
+        let mut inner = self.inner();
+        let changes = &applied.changes;
+        for event in &changes.events {
+            if let Event::Orphaned(ino) = event {
+                if inner.orphans.len() < PENDING_ORPHANS {
+                    inner.orphans.push_back(*ino);
+                }
+            }
+        }
+        let reset = changes.rewound.is_some() || changes.events.iter().any(|event| matches!(event, Event::Lineage(_)));
+        for (&session, client) in inner.clients.iter_mut() {
+            let mut any = reset;
+            client.pending.reset |= reset;
+            // A client never receives its own invalidation (law 29).
+            for (by, touched) in &changes.touched {
+                if *by == Some(session) || client.kind == Kind::Worker {
+                    continue;
+                }
+                any = true;
+                if client.pending.touched.len() < PENDING_TOUCHES {
+                    client.pending.touched.insert(touched.clone());
+                } else {
+                    client.pending.reset = true;
+                }
+            }
+            if any {
+                client.pending.index = applied.index;
+                client.wake.notify_one();
+            }
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    fn local_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    fn stopped(&self, why: &str) {
+        let mut inner = self.inner();
+        inner.stopped.get_or_insert_with(|| why.to_owned());
+        for client in inner.clients.values_mut() {
+            client.closed = true;
+            client.wake.notify_one();
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+}

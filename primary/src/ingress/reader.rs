@@ -1,0 +1,95 @@
+//! Queries: all that wait share one proof of leadership (ReadIndex) and one read transaction. A mirror answers from
+//! its own prefix without the proof, since it promises no more than a prefix.
+
+use super::refuse::not_leader;
+use crate::node::{Node, ProposeError};
+use farshore_meta::kv::{KvRead, StorageError, Store};
+use farshore_types::{ErrorKind, Query, QueryReply, SessionId};
+use farshore_wire::v1::{self, server_frame::Frame};
+use openraft::AsyncRuntime;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use tokio::sync::mpsc;
+
+/// Queries that share one read transaction, inclusive: bounds its age.
+const BATCH: usize = 1024;
+
+/// A query that waits for its answer.
+pub struct Asked {
+    pub session: SessionId,
+    pub id: u64,
+    pub query: Query,
+}
+
+/// Empties the queue until the node is dropped.
+pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Asked>) {
+    let mut asked = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut asked, BATCH).await > 0 {
+        let Some(node) = node.upgrade() else { return };
+        let batch = std::mem::take(&mut asked);
+        register_opens(&node, &batch);
+        if let Err(error) = confirm(&node).await {
+            let leader = if let ProposeError::NotLeader { leader } = error { leader } else { None };
+            let refusal = not_leader(leader);
+            batch.iter().for_each(|asked| node.hub.refuse(asked.session, refusal.clone()));
+            continue;
+        }
+        if let Err(error) = answer_all(&node, batch) {
+            crate::raft::Observer::stopped(&*node.hub, &error.to_string());
+            return;
+        }
+    }
+}
+
+async fn confirm<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<(), ProposeError> {
+    match node.follows() {
+        Ok(true) => Ok(()),
+        _ => node.confirm_lead().await,
+    }
+}
+
+/// Opens count before the state is read: from then on the purger leaves the inode alone.
+fn register_opens<R: AsyncRuntime, S: Store>(node: &Node<R, S>, batch: &[Asked]) {
+    for asked in batch {
+        match asked.query {
+            Query::Open { ino } => node.hub.open(asked.session, ino),
+            Query::Close { ino } => node.hub.close(asked.session, ino),
+            _ => {}
+        }
+    }
+}
+
+fn answer_all<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, batch: Vec<Asked>) -> Result<(), StorageError> {
+    let kv = node.read()?;
+    let index = farshore_meta::header(&*kv)?.index;
+    let mut by_session: BTreeMap<SessionId, Vec<v1::Answer>> = BTreeMap::new();
+    for asked in batch {
+        let result = answer(node, &*kv, &asked)?;
+        let answer = v1::Answer { id: asked.id, log_index: index.0, result: farshore_wire::encode(&result) };
+        by_session.entry(asked.session).or_default().push(answer);
+    }
+    for (session, answers) in by_session {
+        node.hub.send(session, Frame::Answers(v1::Answers { answers }));
+    }
+    Ok(())
+}
+
+fn answer<R: AsyncRuntime, S: Store>(
+    node: &Node<R, S>,
+    kv: &dyn KvRead,
+    asked: &Asked,
+) -> Result<Result<QueryReply, ErrorKind>, StorageError> {
+    let result = farshore_meta::query(kv, &asked.query)?;
+    if let Query::Open { ino } = asked.query {
+        let refused = match &result {
+            // An unlinked inode can be opened again only by who holds it open already: the purger may be at it.
+            Ok(QueryReply::Attr(attr)) => attr.nlink == 0 && node.hub.open_count(asked.session, ino) <= 1,
+            _ => true,
+        };
+        if refused {
+            node.hub.close(asked.session, ino);
+            return Ok(Err(result.err().unwrap_or(ErrorKind::Stale)));
+        }
+    }
+    Ok(result)
+}

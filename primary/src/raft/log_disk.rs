@@ -1,0 +1,103 @@
+//! The Raft log on disk: segments of `farshore-changelog`, and small durable files for vote and purge point.
+
+use super::log::{Flushed, LogFailure, RaftLog, Record};
+use farshore_changelog::{Disk, Log, LogError, Options, Recovered, SmallFile, SmallFileError};
+use farshore_types::{GroupId, RaftIndex};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+
+/// The log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskLogError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Small(#[from] SmallFileError),
+}
+
+/// A node's log on disk.
+pub struct DiskLog {
+    log: Log,
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    small: Mutex<BTreeMap<String, SmallFile>>,
+}
+
+/// The segments count from 0, the trait from 1.
+fn below(index: RaftIndex) -> RaftIndex {
+    RaftIndex(index.0.saturating_sub(1))
+}
+
+fn failed(error: impl std::fmt::Display) -> LogFailure {
+    LogFailure(error.to_string())
+}
+
+impl DiskLog {
+    /// Opens the log of a directory, which is created; says what recovery found.
+    pub fn open(directory: &Path, group: GroupId, disk: Arc<dyn Disk>) -> Result<(DiskLog, Recovered), DiskLogError> {
+        let (log, recovered) = Log::open(&directory.join("segments"), Options::new(group), disk.clone())?;
+        Ok((DiskLog { log, disk, directory: directory.to_owned(), small: Mutex::default() }, recovered))
+    }
+
+    /// Submits a change of the log and waits until it is durable.
+    fn wait(&self, submit: impl FnOnce(&Log, farshore_changelog::Done)) -> Result<(), LogFailure> {
+        let (done, waiting) = mpsc::channel();
+        submit(&self.log, Box::new(move |result| drop(done.send(result))));
+        waiting.recv().map_err(|_| failed("the log's writer is gone"))?.map_err(failed)
+    }
+
+    fn with_small<T>(&self, name: &str, act: impl FnOnce(&mut SmallFile) -> Result<T, SmallFileError>) -> Result<T, LogFailure> {
+        let mut small = self.small.lock().expect("no one panics while holding the small files");
+        if !small.contains_key(name) {
+            let file = SmallFile::open(self.disk.clone(), &self.directory.join(name)).map_err(failed)?;
+            small.insert(name.to_owned(), file);
+        }
+        act(small.get_mut(name).expect("it was inserted above")).map_err(failed)
+    }
+}
+
+impl RaftLog for DiskLog {
+    fn append(&self, records: Vec<Record>, done: Flushed) {
+        let entries = records.into_iter().map(|(index, bytes)| (below(index), bytes)).collect();
+        self.log.append(entries, Box::new(move |result| done(result.map_err(failed))));
+    }
+
+    fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: usize) -> Result<Vec<Record>, LogFailure> {
+        let end = RaftIndex(to.0.min(self.log.next().0));
+        if end < from {
+            return Ok(vec![]);
+        }
+        let entries = self.log.read(below(from)..end, max_bytes).map_err(failed)?;
+        Ok(entries.into_iter().map(|(index, bytes)| (RaftIndex(index.0 + 1), bytes)).collect())
+    }
+
+    fn truncate_after(&self, index: RaftIndex) -> Result<(), LogFailure> {
+        let last = index.0.checked_sub(1).map(RaftIndex);
+        self.wait(|log, done| log.truncate_after(last, done))
+    }
+
+    fn purge(&self, upto: RaftIndex) -> Result<(), LogFailure> {
+        self.wait(|log, done| log.purge(below(upto), done))
+    }
+
+    fn last(&self) -> RaftIndex {
+        self.log.last().map_or(RaftIndex(0), |last| RaftIndex(last.0 + 1))
+    }
+
+    fn flushed(&self) -> RaftIndex {
+        self.log.flushed().map_or(RaftIndex(0), |flushed| RaftIndex(flushed.0 + 1))
+    }
+
+    fn retained_bytes(&self) -> u64 {
+        self.log.retained_bytes()
+    }
+
+    fn load_small(&self, name: &str) -> Result<Option<Vec<u8>>, LogFailure> {
+        self.with_small(name, |file| Ok(file.load().map(<[u8]>::to_vec)))
+    }
+
+    fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
+        self.with_small(name, |file| file.store(bytes))
+    }
+}

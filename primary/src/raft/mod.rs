@@ -1,0 +1,16 @@
+//! Consensus: openraft over our own log, state and network. Nothing outside this room knows openraft's entry types.
+
+pub mod log;
+mod log_disk;
+mod log_memory;
+mod log_store;
+mod machine;
+mod network;
+pub mod snapshot;
+pub mod types;
+
+pub use log_disk::{DiskLog, DiskLogError};
+pub use log_memory::MemoryLog;
+pub use log_store::{LogStore, stored};
+pub use machine::{Machine, Observer};
+pub use network::{Network, PeerCall, PeerError, PeerTransport};

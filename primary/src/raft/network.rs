@@ -1,0 +1,141 @@
+//! openraft's network over a [`PeerTransport`]: gRPC between nodes, a function call with a delay in the simulator.
+
+use super::snapshot::SnapshotBody;
+use super::types::{LeaderId, Types};
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+    VoteResponse,
+};
+use openraft::{AsyncRuntime, BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2, SnapshotMeta};
+use serde::{Serialize, de::DeserializeOwned};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Which call of Raft a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerCall {
+    Append,
+    Vote,
+    PreVote,
+    TransferLeader,
+}
+
+/// The peer did not answer, or answered that it cannot.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PeerError(pub String);
+
+/// A future of a transport.
+pub type PeerFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, PeerError>> + Send + 'a>>;
+
+/// Carries Raft's messages to the other nodes of the cluster.
+pub trait PeerTransport: Send + Sync + 'static {
+    /// Sends one call and waits for its answer, no longer than `ttl`.
+    fn call<'a>(
+        &'a self,
+        target: u64,
+        address: &'a str,
+        call: PeerCall,
+        body: Vec<u8>,
+        ttl: std::time::Duration,
+    ) -> PeerFuture<'a>;
+    /// Sends a whole snapshot and waits until it is installed.
+    fn snapshot<'a>(&'a self, target: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> PeerFuture<'a>;
+}
+
+/// openraft's network factory.
+pub struct Network<R> {
+    transport: Arc<dyn PeerTransport>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R> Network<R> {
+    pub fn new(transport: Arc<dyn PeerTransport>) -> Self {
+        Network { transport, runtime: PhantomData }
+    }
+}
+
+/// openraft's connection to one peer.
+pub struct Connection<R> {
+    transport: Arc<dyn PeerTransport>,
+    target: u64,
+    address: String,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Network<R> {
+    type Network = Connection<R>;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection<R> {
+        Connection { transport: self.transport.clone(), target, address: node.addr.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R: AsyncRuntime> Connection<R> {
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        call: PeerCall,
+        request: &Q,
+        option: &RPCOption,
+    ) -> Result<A, RPCError<Types<R>>> {
+        let body = postcard::to_stdvec(request).expect("Raft's messages always serialise into memory");
+        let unreachable = |error: PeerError| RPCError::Unreachable(Unreachable::new(&error));
+        let answer = self.transport.call(self.target, &self.address, call, body, option.hard_ttl()).await.map_err(unreachable)?;
+        postcard::from_bytes(&answer).map_err(|error| unreachable(PeerError(format!("the answer cannot be decoded: {error}"))))
+    }
+}
+
+impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
+    type SnapshotData = SnapshotBody;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types<R>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
+        self.call(PeerCall::Append, &rpc, &option).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types<R>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
+        self.call(PeerCall::Vote, &rpc, &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types<R>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
+        self.call(PeerCall::PreVote, &rpc, &option).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types<R>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types<R>>, RPCError<Types<R>>> {
+        self.call(PeerCall::TransferLeader, &request, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types<R>>,
+        snapshot: SnapshotOf<Types<R>, SnapshotBody>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
+        let meta: (VoteOf<Types<R>>, SnapshotMeta<LeaderId, u64, BasicNode>) = (vote, snapshot.meta);
+        let meta = postcard::to_stdvec(&meta).expect("Raft's messages always serialise into memory");
+        let unreachable = |error: PeerError| StreamingError::Unreachable(Unreachable::new(&error));
+        let answer = self.transport.snapshot(self.target, &self.address, meta, snapshot.snapshot).await.map_err(unreachable)?;
+        postcard::from_bytes(&answer).map_err(|error| unreachable(PeerError(format!("the answer cannot be decoded: {error}"))))
+    }
+}
