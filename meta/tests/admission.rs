@@ -104,6 +104,12 @@ fn before_the_first_start_only_a_format_is_taken() {
     ] {
         assert_eq!(h.control(Control::Format(broken)), Err(ErrorKind::Unsupported), "honoured or refused, never ignored");
     }
+    for (id, cluster) in [(0, 1), (1, 0), (1, 16)] {
+        let mut broken = volume();
+        broken.regions[1].id = RegionId(id);
+        broken.regions[1].cluster = Some(ClusterId(cluster));
+        assert_eq!(h.control(Control::Format(broken)), Err(ErrorKind::InvalidArgument), "region {id}, cluster {cluster}");
+    }
     h.control(Control::Format(volume())).unwrap();
     assert_eq!(h.control(Control::Format(volume())), Err(ErrorKind::Exists));
     h.start(US, 0);

@@ -3,8 +3,8 @@
 
 mod support;
 
-use farshore_meta::MAX_UNACKNOWLEDGED;
 use farshore_meta::kv::{Memory, Space, Store};
+use farshore_meta::{MAX_ISSUED_RANGES, MAX_UNACKNOWLEDGED};
 use farshore_types::*;
 use support::*;
 
@@ -155,4 +155,21 @@ fn law_11_only_an_entry_ends_a_session_and_nothing_of_it_stays() {
     assert_eq!(h.rows(Space::Shared).len(), empty + 6);
     h.control(Control::CloseSession { session: ALICE }).unwrap();
     assert_eq!((h.header().sessions, h.rows(Space::Shared).iter().filter(|(key, _)| b"SWIR".contains(&key[0])).count()), (0, 0));
+}
+
+#[test]
+fn law_27_the_ranges_of_slice_ids_of_a_session_are_bounded() {
+    let mut h = History::in_memory();
+    h.open(BOB);
+    // Two sessions in turn, so that no range adjoins the one before it.
+    for round in 0..MAX_ISSUED_RANGES / 128 {
+        h.acknowledged = u64::from(round) * 128;
+        let sessions = [ALICE, BOB].into_iter().cycle().take(256);
+        let batch = sessions.map(|session| h.request(session, Op::AllocSlices { count: 1 })).collect();
+        assert!(h.apply(SharedBody::Batch(batch)).outcomes.iter().all(Result::is_ok));
+    }
+    assert_eq!(h.op(Op::AllocSlices { count: 1 }), Err(ErrorKind::InvalidArgument));
+    h.alloc(BOB, 1);
+    h.op(Op::CloseSlices { below: SliceId(3) }).unwrap();
+    h.alloc(ALICE, 1);
 }

@@ -8,7 +8,7 @@ use crate::row::{Body, Inode, Window, encode};
 use crate::txn::SharedRead;
 use farshore_types::{
     BucketId, ClusterId, Compression, Control, ControlTime, Epoch, ErrorKind, Incarnation, Ino, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE,
-    RegionId, Reply, SessionId, SessionInfo, Slot, Uuid, VolumeRecord,
+    RegionId, Reply, SLOT_STRIPES, SessionId, SessionInfo, Slot, Uuid, VolumeRecord,
 };
 
 /// Open sessions of one volume; at the bound no further one is opened.
@@ -56,6 +56,9 @@ impl Apply<'_> {
             && volume.trash_days == 0;
         if !honoured {
             return Err(ErrorKind::Unsupported.into());
+        }
+        if !regions_are_sound(volume) {
+            return Err(ErrorKind::InvalidArgument.into());
         }
         self.txn.put(key::VOLUME, &encode(volume))?;
         self.volume = Some(volume.clone());
@@ -182,4 +185,16 @@ impl Apply<'_> {
         self.txn.put(&key, &encode(&needs))?;
         Ok(())
     }
+}
+
+/// Whether regions and clusters are told apart by number and name, and every cluster has a stripe of slots (law 7).
+fn regions_are_sound(volume: &VolumeRecord) -> bool {
+    let clusters = || volume.regions.iter().filter_map(|region| region.cluster);
+    let differ = volume.regions.iter().enumerate().all(|(at, region)| {
+        let later = &volume.regions[at + 1..];
+        later.iter().all(|other| {
+            other.id != region.id && other.name != region.name && (other.cluster.is_none() || other.cluster != region.cluster)
+        })
+    });
+    differ && clusters().all(|cluster| u16::from(cluster.0) < SLOT_STRIPES)
 }

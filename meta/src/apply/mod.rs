@@ -7,6 +7,8 @@
 mod content;
 mod control;
 mod issue;
+#[cfg(test)]
+mod limits;
 mod op;
 mod rename;
 mod session;

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use super::*;
+use farshore_meta::Event;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -35,10 +36,15 @@ pub fn random_op() -> impl Strategy<Value = RandomOp> {
     })
 }
 
+/// Bob asks less often than Alice.
+fn by_bob() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.3)
+}
+
 pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (any::<bool>(), random_op()).prop_map(|(bob, op)| Step::Op(bob, op)),
-        3 => prop::collection::vec((any::<bool>(), random_op()), 1..8).prop_map(Step::Batch),
+        12 => (by_bob(), random_op()).prop_map(|(bob, op)| Step::Op(bob, op)),
+        3 => prop::collection::vec((by_bob(), random_op()), 1..8).prop_map(Step::Batch),
         3 => any::<u8>().prop_map(Step::Control),
     ]
 }
@@ -71,6 +77,8 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
     let (ino, other) = (pick(inos, a), pick(inos, b));
     // Half of all names lie in the root, so that many operations find what they name.
     let dir = if a.is_multiple_of(2) { Ino::ROOT } else { ino };
+    // Content goes to few inodes, so that slices come to lie over each other.
+    let file = pick(&inos[..inos.len().min(4)], a);
     let (name, new_name) = (pick(&NAMES, c), pick(&NAMES, d));
     match verb % 20 {
         0..4 => make(dir, name, NewNode::File),
@@ -88,11 +96,11 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
             let mtime = pick(&[None, Some(TimeChange::Now), Some(TimeChange::At(time))], b);
             Op::SetAttr { ino, mode: c.is_multiple_of(2).then_some(b as u16), uid: Some(d as u32), gid: None, atime: None, mtime }
         }
-        14 => Op::Truncate { ino, size: position(b) },
+        14 => Op::Truncate { ino: file, size: position(b) },
         15..19 => {
-            let slices = write_slices(*ids, position(b), 1 + c % 20);
+            let slices = write_slices(*ids, position(b), 1 + c % 60);
             ids.0 += slices.len() as u64;
-            commit(ino, slices)
+            commit(file, slices)
         }
         _ if d.is_multiple_of(2) => Op::CloseSlices { below: SliceId(c % (ids.0 + 1)) },
         _ => Op::AllocSlices { count: 1 + (c % 9) as u32 },
@@ -104,19 +112,19 @@ pub struct Play<S> {
     pub history: History<S>,
     next_ids: [SliceId; 2],
     starts: [u16; 2],
+    /// The newest inodes, and some that do not exist.
+    inos: Vec<Ino>,
 }
+
+/// Inodes that operations choose from.
+const MAX_INOS: usize = 10;
 
 impl<S: Store> Play<S> {
     pub fn new(store: S) -> Self {
         let mut history = History::started(store);
         history.open(BOB);
         let next_ids = [history.alloc(ALICE, 300), history.alloc(BOB, 300)];
-        Play { history, next_ids, starts: [1, 0] }
-    }
-
-    pub fn inos(&self) -> Vec<Ino> {
-        let head = self.history.header();
-        (1..head.next_ino.min(12)).map(Ino).chain([Ino(head.slot.id(head.next_ino - 1)), Ino(12345)]).collect()
+        Play { history, next_ids, starts: [1, 0], inos: vec![Ino(12345), Ino::ROOT] }
     }
 
     pub fn play(&mut self, step: &Step) -> Applied {
@@ -125,22 +133,41 @@ impl<S: Store> Play<S> {
             Step::Batch(ops) => SharedBody::Batch(ops.iter().map(|(bob, op)| self.request(*bob, op)).collect()),
             Step::Control(number) => self.control(*number),
         };
-        let applied = self.history.apply(body);
-        // What was not done took no sequence.
-        if let (Step::Op(bob, _), Some(Err(kind))) = (step, applied.outcomes.first())
-            && (kind.is_retryable() || *kind == ErrorKind::SessionLost)
-        {
-            *self.history.used.entry(if *bob { BOB } else { ALICE }).or_default() -= 1;
+        let applied = self.history.apply(body.clone());
+        if applied.changes.events.contains(&Event::SessionOpened(BOB)) {
+            self.history.used.insert(BOB, 0);
+        }
+        if let SharedBody::Batch(requests) = body {
+            requests.iter().zip(&applied.outcomes).for_each(|(request, outcome)| self.learn(request, outcome));
         }
         applied
     }
 
+    fn learn(&mut self, request: &SessionRequest, outcome: &Outcome) {
+        match outcome {
+            Ok(Reply::Attr(attr)) if matches!(request.op, Op::Make { .. }) => {
+                self.inos.truncate(MAX_INOS - 1);
+                self.inos.insert(0, attr.ino);
+            }
+            Ok(Reply::Slices { first, .. }) => self.next_ids[usize::from(request.session == BOB)] = *first,
+            // What was not done took no sequence.
+            Err(ErrorKind::SessionLost) => *self.history.used.entry(request.session).or_default() -= 1,
+            _ => {}
+        }
+    }
+
     fn request(&mut self, bob: bool, op: &RandomOp) -> SessionRequest {
-        let inos = self.inos();
-        let op = to_op(op, &inos, &mut self.next_ids[usize::from(bob)]);
         let session = if bob { BOB } else { ALICE };
+        let ids = &mut self.next_ids[usize::from(bob)];
+        let op = match to_op(op, &self.inos, ids) {
+            // Ids of an older slot may be of no use: mostly it asks for new ones.
+            Op::CommitSlices { .. } if ids.slot() != self.history.header().slot && !op.d.is_multiple_of(8) => {
+                Op::AllocSlices { count: 300 }
+            }
+            op => op,
+        };
         let used = self.history.used.get(&session).copied().unwrap_or_default();
-        self.history.acknowledged = used.saturating_sub(3);
+        self.history.acknowledged = used.saturating_sub(9);
         self.history.request(session, op)
     }
 
@@ -148,24 +175,21 @@ impl<S: Store> Play<S> {
         let region = RegionId(number / 16 % 2);
         let incarnation = Incarnation(u32::from(number / 32));
         SharedBody::Control(match number % 16 {
-            0 | 1 => {
-                self.history.used.insert(BOB, 0);
-                Control::OpenSession { session: BOB, info: info() }
-            }
-            2 => Control::Expire { session: BOB },
-            3 => Control::CloseSession { session: BOB },
-            4 => Control::RosterAdd { cluster: EU },
-            5 => Control::RosterRemove { cluster: EU },
-            6 => Control::RosterNeedsSnapshot { cluster: EU, needs: number > 99 },
-            7 => Control::ReplaceBucket { region, incarnation, bucket: Uuid([number; 16]) },
-            8 => {
+            0..4 => Control::OpenSession { session: BOB, info: info() },
+            4 if number > 127 => Control::Expire { session: BOB },
+            4 => Control::CloseSession { session: BOB },
+            5 => Control::RosterAdd { cluster: EU },
+            6 => Control::RosterRemove { cluster: EU },
+            7 => Control::RosterNeedsSnapshot { cluster: EU, needs: number > 99 },
+            8 => Control::ReplaceBucket { region, incarnation, bucket: Uuid([number; 16]) },
+            9 | 10 => {
                 let cluster = usize::from(number > 127);
                 self.starts[cluster] += 1;
                 return self.history.start_body(ClusterId(cluster as u8), self.starts[cluster]);
             }
-            9 => Control::Tick(ControlTime(u64::from(number))),
-            10 => Control::Format(volume()),
-            _ => Control::Purge { inos: self.inos() },
+            11 => Control::Tick(ControlTime(u64::from(number))),
+            12 => Control::Format(volume()),
+            _ => Control::Purge { inos: self.inos.clone() },
         })
     }
 }
