@@ -1,0 +1,355 @@
+//! A world of two regions as real processes, in a directory and on ports of its own.
+
+use crate::mount::{Mount, MountSpec};
+use crate::{binary, blocks, fuse, process, wait_for};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Worlds run one at a time: two would make each other slow on a small machine.
+static TURN: Mutex<()> = Mutex::new(());
+/// Until `up` or `down` must have ended.
+const UP_WITHIN: Duration = Duration::from_secs(120);
+/// Until any other command must have ended.
+const COMMAND_WITHIN: Duration = Duration::from_secs(180);
+/// Until something that changes by itself must have changed.
+pub const SOON: Duration = Duration::from_secs(60);
+/// Of each log, shown when a test fails.
+const TAIL_BYTES: usize = 6 << 10;
+
+pub const PRIMARY: &str = "us-east";
+pub const MIRROR: &str = "eu-west";
+
+/// What a test wants of its world.
+#[derive(Clone, Copy, Debug)]
+pub struct WorldOptions {
+    /// Metadata nodes of each region: 1 or 3.
+    pub nodes: usize,
+    /// Bytes in a full block; small ones make many blocks out of little data.
+    pub block_size: &'static str,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        WorldOptions { nodes: 3, block_size: "4MiB" }
+    }
+}
+
+/// A world; ended and removed when dropped.
+pub struct World {
+    root: tempfile::TempDir,
+    topology: PathBuf,
+    workers: Mutex<Vec<Child>>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// What a command printed.
+#[derive(Debug)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same, if the command succeeded.
+    pub fn done(self) -> Output {
+        assert!(self.status.success(), "the command failed ({}): {}{}", self.status, self.text(), self.stderr);
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {}{}", self.text(), self.stderr))
+    }
+}
+
+/// Ports that nobody listens on now. All are held until all are known, so that no two are equal.
+fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("a bound socket has an address").port()).collect()
+}
+
+/// A topology of two regions on free ports.
+fn topology(options: WorldOptions) -> String {
+    let mut ports = free_ports(3 + 4 * options.nodes).into_iter();
+    let mut port = || ports.next().expect("as many ports as listeners");
+    let mut text = format!("format = 1\nname = \"live\"\n[console]\nlisten = \"127.0.0.1:{}\"\n", port());
+    for (region, short) in [(PRIMARY, "use"), (MIRROR, "euw")] {
+        text.push_str(&format!("[region.{region}]\nnodes = [\n"));
+        for letter in ["a", "b", "c"].iter().take(options.nodes) {
+            let (listen, metrics) = (port(), port());
+            text.push_str(&format!(
+                "  {{ name = \"{short}-{letter}\", listen = \"127.0.0.1:{listen}\", metrics = \"127.0.0.1:{metrics}\" }},\n"
+            ));
+        }
+        text.push_str(&format!("]\nbucket = {{ url = \"embedded://{region}\", listen = \"127.0.0.1:{}\" }}\n", port()));
+    }
+    text.push_str(&format!(
+        "[volume.demo]\ninitial_primary = \"{PRIMARY}\"\nblock_size = \"{}\"\nmirrors = {{ {MIRROR} = {{ }} }}\n",
+        options.block_size
+    ));
+    text
+}
+
+impl World {
+    /// Writes a topology and brings its world up.
+    pub fn start(options: WorldOptions) -> World {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        binary::farshore();
+        let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
+        let file = root.path().join("topology.toml");
+        std::fs::write(&file, topology(options)).expect("the temporary directory can be written");
+        let world = World { root, topology: file, workers: Mutex::default(), _turn: turn };
+        world.up();
+        world
+    }
+
+    /// Starts what is missing; fails when that fails.
+    pub fn up(&self) -> Value {
+        self.run(&["up", "--json"], UP_WITHIN).done().json()
+    }
+
+    pub fn down(&self) {
+        self.run(&["down"], UP_WITHIN).done();
+    }
+
+    /// The world's directory.
+    pub fn dir(&self) -> PathBuf {
+        self.root.path().join("world")
+    }
+
+    /// A directory beside the world's, for a test's own files.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.root.path().join(name);
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+        path
+    }
+
+    /// A command on this world, not started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary::farshore());
+        command.args(arguments);
+        command.env("FARSHORE_TOPOLOGY", &self.topology).env("FARSHORE_DIR", self.dir());
+        command.current_dir(self.root.path());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        self.run(arguments, COMMAND_WITHIN)
+    }
+
+    fn run(&self, arguments: &[&str], within: Duration) -> Output {
+        let ended = process::run(&mut self.command(arguments), within);
+        Output { status: ended.status, stdout: ended.stdout, stderr: ended.stderr }
+    }
+
+    /// `farshore status --json`; also when a node is down.
+    pub fn status(&self) -> Value {
+        self.cli(&["status", "--json"]).json()
+    }
+
+    /// `farshore lag demo --json`.
+    pub fn lag(&self) -> Value {
+        self.cli(&["lag", "demo", "--json"]).json()
+    }
+
+    /// One region's line of [`World::lag`].
+    pub fn lag_of(&self, region: &str) -> Value {
+        of_region(&self.lag()["regions"], region).unwrap_or_else(|| panic!("`lag` does not know {region}"))
+    }
+
+    /// `farshore replication status demo --json`, one region.
+    pub fn replication_of(&self, region: &str) -> Value {
+        let all = self.cli(&["replication", "status", "demo", "--limit", "1000", "--json"]).json();
+        of_region(&all["regions"], region).unwrap_or_else(|| panic!("`replication status` does not know {region}"))
+    }
+
+    /// The node that leads a region's cluster now, if one does.
+    pub fn leader(&self, region: &str) -> Option<String> {
+        let role = if region == PRIMARY { "leader" } else { "mirror-leader" };
+        let status = self.status();
+        let found = status["nodes"].as_array()?.iter().find(|node| node["region"] == region && node["role"] == role)?;
+        Some(found["name"].as_str()?.to_owned())
+    }
+
+    /// The node that leads a region's cluster; waits for one.
+    pub fn wait_leader(&self, region: &str) -> String {
+        wait_for(&format!("a leader in {region}"), SOON, || self.leader(region))
+    }
+
+    /// The processes of the world by name, as its directory lists them and the kernel has them.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir(self.dir().join("pids")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else { continue };
+            let pid = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()?["pid"].as_u64());
+            if let Some(pid) = pid.and_then(|pid| u32::try_from(pid).ok())
+                && process::runs(pid, binary::farshore())
+            {
+                found.insert(name.to_owned(), pid);
+            }
+        }
+        found
+    }
+
+    fn pid(&self, name: &str) -> u32 {
+        *self.pids().get(name).unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    fn kill(&self, name: &str) {
+        let pid = self.pid(name);
+        assert!(process::signal(pid, libc::SIGKILL), "{name} does not run");
+        process::wait_gone(pid, SOON);
+    }
+
+    pub fn kill_node(&self, name: &str) {
+        self.kill(name);
+    }
+
+    pub fn kill_bucket(&self, region: &str) {
+        self.kill(&format!("bucket-{region}"));
+    }
+
+    /// `kill -9` of every process of the world at once.
+    pub fn kill_all(&self) {
+        let pids = self.pids();
+        for pid in pids.values() {
+            process::signal(*pid, libc::SIGKILL);
+        }
+        pids.values().for_each(|pid| process::wait_gone(*pid, SOON));
+    }
+
+    /// Stops a process without ending it: a partition, or a very slow machine.
+    pub fn pause(&self, name: &str) {
+        assert!(process::signal(self.pid(name), libc::SIGSTOP), "{name} does not run");
+    }
+
+    pub fn resume(&self, name: &str) {
+        assert!(process::signal(self.pid(name), libc::SIGCONT), "{name} does not run");
+    }
+
+    /// Starts a client that only copies blocks; it ends with the world, or by [`World::stop_workers`].
+    pub fn worker(&self, region: &str) {
+        let log = self.log(&format!("worker-{region}"));
+        let mut command = self.command(&["worker", "demo", "--region", region]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor can be shared")).stderr(log);
+        let child = command.spawn().expect("the program can be started");
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
+
+    /// Ends all workers that were started here.
+    pub fn stop_workers(&self) {
+        for mut child in self.workers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Mounts the volume and waits until it is there.
+    pub fn mount(&self, spec: MountSpec<'_>) -> Mount {
+        Mount::start(self, spec)
+    }
+
+    /// A log of a process that the world itself does not start.
+    pub(crate) fn log(&self, name: &str) -> std::fs::File {
+        let path = self.scratch("logs").join(format!("{name}.log"));
+        std::fs::File::options().create(true).append(true).open(path).expect("the temporary directory can be written")
+    }
+
+    /// What mounts and workers logged so far.
+    pub fn client_logs(&self) -> String {
+        let entries = std::fs::read_dir(self.scratch("logs")).into_iter().flatten().flatten();
+        entries.map(|entry| String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned()).collect()
+    }
+
+    /// The blocks that lie in a region's bucket, counted by ourselves.
+    pub fn blocks(&self, region: &str) -> BTreeMap<String, PathBuf> {
+        blocks::blocks(&self.bucket_dir(region))
+    }
+
+    pub fn bucket_dir(&self, region: &str) -> PathBuf {
+        self.dir().join("buckets").join(region)
+    }
+
+    /// Waits until a region's bucket has every block that the other one has, and the mirror every entry.
+    pub fn wait_recoverable(&self) {
+        wait_for("the mirror to have all entries and all blocks", 2 * SOON, || {
+            let lag = self.lag_of(MIRROR);
+            let caught_up = lag["entries_behind"] == 0 && lag["blocks_behind"] == 0;
+            (caught_up && lag["recoverable"].is_u64() && lag["recoverable"] == lag["committed"]).then_some(())
+        });
+    }
+
+    fn print_logs(&self) {
+        for directory in [self.dir().join("logs"), self.root.path().join("logs")] {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                let bytes = std::fs::read(entry.path()).unwrap_or_default();
+                let tail = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
+                eprintln!("--- {} ---\n{}", entry.path().display(), String::from_utf8_lossy(tail));
+            }
+        }
+    }
+}
+
+fn of_region(list: &Value, region: &str) -> Option<Value> {
+    list.as_array()?.iter().find(|entry| entry["region"] == region).cloned()
+}
+
+/// Whether a path lies below a directory of this world.
+fn below(path: &Path, root: &Path) -> bool {
+    path.starts_with(root)
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
+        self.stop_workers();
+        for mounted in fuse::mounts() {
+            if below(&mounted.point, self.root.path()) {
+                fuse::abort(mounted.connection);
+                fuse::detach(&mounted.point);
+            }
+        }
+        // Not by `down`: a test that fails must not wait for what may be broken.
+        for (name, pid) in self.pids() {
+            process::signal(pid, libc::SIGCONT);
+            if !process::signal(pid, libc::SIGKILL) {
+                eprintln!("{name} (process {pid}) ended before it was killed");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topology_has_a_port_of_its_own_for_everything() {
+        let text = topology(WorldOptions::default());
+        let ports: Vec<&str> = text.split("127.0.0.1:").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(ports.len(), 15);
+        assert_eq!(ports.iter().collect::<std::collections::BTreeSet<_>>().len(), 15, "{text}");
+        assert!(text.contains("block_size = \"4MiB\""));
+    }
+
+    #[test]
+    fn a_region_is_found_in_a_list() {
+        let list = serde_json::json!([{ "region": "a", "x": 1 }, { "region": "b", "x": 2 }]);
+        assert_eq!(of_region(&list, "b").unwrap()["x"], 2);
+        assert!(of_region(&list, "c").is_none());
+    }
+}
