@@ -15,6 +15,7 @@ pub struct SliceAdded {
 }
 
 /// A slice that no file names any more: its blocks lived in `[added, dropped)`.
+/// An entry of several requests may add and drop one slice: it is in both lists, and the interval is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceDropped {
     pub id: SliceId,

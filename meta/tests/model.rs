@@ -272,6 +272,20 @@ fn compare_slices(h: &History<Memory>, model: &Model, live: &BTreeSet<SliceId>) 
     assert!(pieces.iter().eq(live), "a live slice has exactly one piece");
 }
 
+/// Link rows are there for inodes of several names, and tell their directories.
+fn compare_links(h: &History<Memory>, model: &Model) {
+    let of_several = model.nodes.keys().filter(|ino| !model.is_directory(**ino) && model.nlink(**ino) > 1);
+    let pairs: BTreeSet<(Ino, Ino)> =
+        of_several.flat_map(|ino| model.parents_of(*ino).into_iter().map(|parent| (*ino, parent))).collect();
+    let number = |bytes: &[u8]| Ino(u64::from_be_bytes(bytes.try_into().unwrap()));
+    let rows = h
+        .rows(Space::Shared)
+        .into_iter()
+        .filter(|(key, _)| key[0] == b'l')
+        .map(|(key, _)| (number(&key[1..9]), number(&key[9..])));
+    assert_eq!(rows.collect::<BTreeSet<_>>(), pairs);
+}
+
 /// All that a failed operation must leave alone: everything but the header, the digest and the session's own rows.
 fn untouchable(h: &History<Memory>) -> Rows {
     h.rows(Space::Shared).into_iter().filter(|(key, _)| !b"hdRW".contains(&key[0])).collect()
@@ -330,6 +344,7 @@ fn run(ops: &[Option<RandomOp>]) -> BTreeSet<String> {
             compare_node(&h, &model, *ino, node);
         }
         compare_slices(&h, &model, &live);
+        compare_links(&h, &model);
     }
     done
 }
