@@ -157,3 +157,13 @@ fn law_14_the_roster_keeps_who_holds_deletions() {
     assert_eq!(h.control(Control::RosterRemove { cluster: US }), Err(ErrorKind::NotFound));
     assert_eq!(roster(&h), [(EU, true)]);
 }
+
+#[test]
+fn a_wall_clock_that_goes_back_takes_no_file_time_back() {
+    let mut h = History::in_memory();
+    let late = h.header().time;
+    let request = h.request(ALICE, make(Ino::ROOT, "f", NewNode::File));
+    let entry = SharedEntry { time: LogTime(5), ..h.entry(SharedBody::Batch(vec![request])) };
+    h.apply_entry(entry);
+    assert_eq!((h.header().time, h.attr(Ino::ROOT).mtime), (late, Timestamp::from_log_time(late)));
+}
