@@ -116,6 +116,21 @@ fn law_20_what_a_rewind_brings_back_is_told() {
 }
 
 #[test]
+fn law_20_orphans_that_are_back_and_buckets_that_changed_are_told() {
+    let mut h = History::in_memory();
+    let [purged, kept] = ["a", "b"].map(|name| h.make(Ino::ROOT, name, NewNode::File));
+    h.op(unlink(Ino::ROOT, "a")).unwrap();
+    let to = h.header().index;
+    h.op(unlink(Ino::ROOT, "b")).unwrap();
+    h.control(Control::Purge { inos: vec![purged] }).unwrap();
+    h.control(Control::ReplaceBucket { region: RegionId(1), incarnation: Incarnation(1), bucket: Uuid([8; 16]) }).unwrap();
+    let events = rewind_to(&h.store, to.0).unwrap().events;
+    let lineage = Event::Lineage(h.header().lineage);
+    assert_eq!(events, [Event::Orphaned(purged), Event::BucketReplaced(RegionId(1)), lineage]);
+    assert_eq!((h.attr(purged).nlink, h.attr(kept).nlink), (0, 1));
+}
+
+#[test]
 fn law_20_before_images_end_where_they_were_trimmed() {
     on_both(|new| {
         let mut h = History::started(new());
