@@ -30,6 +30,9 @@ pub const WEIGHTS: [(&str, u64, u64); 17] = [
     ("promise", 4, 2),
 ];
 
+/// The start and the format: what every history begins with.
+const FORMATTED: LogIndex = LogIndex(2);
+
 pub fn act(world: &mut World, action: usize, k: usize) -> Step {
     match WEIGHTS[action].0 {
         "add" => world.add(),
@@ -291,7 +294,9 @@ impl World {
         let rank = |c: &Cluster| (c.lineage().head_id().number, c.applied());
         let c = &self.c[k];
         let to = if at_data { c.data_synced() } else { Some(c.applied()) };
-        let Some(to) = to.filter(|_| !self.c[self.primary].up && c.up && c.lineage().head().is_some()) else { return Ok(()) };
+        // Below the format entry there is no volume to promote.
+        let is_volume = |to: &LogIndex| *to >= FORMATTED;
+        let Some(to) = to.filter(is_volume).filter(|_| !self.c[self.primary].up && c.up) else { return Ok(()) };
         let best = self.c.iter().filter(|c| c.up).map(rank).max();
         // Law 14: never below a floor that it reported; law 22: behind another reachable one only when forced.
         if to < c.floor() || (best > Some(rank(c)) && self.r.chance(60)) {
