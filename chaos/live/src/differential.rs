@@ -199,7 +199,8 @@ impl Side<'_> {
             }
             Operation::Stat { path } => fs::symlink_metadata(at(path)).map(|found| told(&found).into_bytes()),
             Operation::List { path } => {
-                let mut names = fs::read_dir(at(path))?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
+                let mut names =
+                    fs::read_dir(at(path))?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
                 names.sort();
                 Ok(format!("{names:?}").into_bytes())
             }
@@ -242,7 +243,9 @@ fn compare(tested: &Path, local: &Path) -> Result<(), String> {
 
 fn brief(answer: &Answer) -> String {
     match answer {
-        Ok(bytes) if bytes.len() > 200 => format!("{} bytes, sum {}", bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()),
+        Ok(bytes) if bytes.len() > 200 => {
+            format!("{} bytes, sum {}", bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>())
+        }
         Ok(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
         Err(number) => format!("error {}", io::Error::from_raw_os_error(*number)),
     }

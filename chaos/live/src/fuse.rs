@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn mounts_are_read() {
-        let text = "36 35 98:0 / /mnt rw master:1 - ext4 /dev/root rw\n75 30 0:57 / /tmp/x/m rw - fuse.farshore farshore:demo rw\nx\n";
+        let text =
+            "36 35 98:0 / /mnt rw master:1 - ext4 /dev/root rw\n75 30 0:57 / /tmp/x/m rw - fuse.farshore farshore:demo rw\nx\n";
         let expected = Mounted { connection: 57, point: "/tmp/x/m".into(), kind: "fuse.farshore".into() };
         assert_eq!(parse(text)[1], expected);
         assert_eq!(parse(text).len(), 2);

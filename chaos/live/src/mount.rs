@@ -78,8 +78,7 @@ impl Mount {
     pub fn unmount(mut self) {
         let mut child = self.child.take().expect("a mount is ended once");
         assert!(process::signal(child.id(), libc::SIGTERM), "the mount's process ended by itself");
-        let status =
-            wait_for("the mount to end", END_WITHIN, || child.try_wait().expect("a child can be asked"));
+        let status = wait_for("the mount to end", END_WITHIN, || child.try_wait().expect("a child can be asked"));
         assert!(status.success(), "the mount ended with {status}");
         assert_eq!(fuse::mounted_on(&self.point), None, "the mount is there after its process ended");
         assert!(!self.watchdog.has_fired(), "the watchdog aborted the mount");

@@ -53,7 +53,10 @@ pub fn differences(left: &BTreeMap<PathBuf, Node>, right: &BTreeMap<PathBuf, Nod
     };
     let names: std::collections::BTreeSet<&PathBuf> = left.keys().chain(right.keys()).collect();
     let different = names.into_iter().filter(|name| left.get(*name) != right.get(*name));
-    different.take(SHOWN).map(|name| format!("{}: {} | {}", name.display(), brief(left.get(name)), brief(right.get(name)))).collect()
+    different
+        .take(SHOWN)
+        .map(|name| format!("{}: {} | {}", name.display(), brief(left.get(name)), brief(right.get(name))))
+        .collect()
 }
 
 /// Fails when two trees differ.

@@ -1,1 +1,10 @@
-//! stub
+//! Scenarios with real processes. One binary, so that it links once; worlds run one at a time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod buckets;
+mod heal;
+mod lag;
+mod mirror;
+mod posix;
+mod restart;
