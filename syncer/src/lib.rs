@@ -12,6 +12,8 @@
 mod apply;
 mod floors;
 pub mod fullsync;
+#[cfg(test)]
+mod golden;
 mod home;
 mod leases;
 mod ledger;

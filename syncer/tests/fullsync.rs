@@ -1,5 +1,6 @@
 //! The full sync against listings of every shape (laws 15, 17, 18).
 
+#[cfg(test)]
 mod fixture;
 
 use farshore_syncer::fullsync::*;
@@ -19,10 +20,10 @@ fn compare(shore: &Shore, begin: LogIndex, names: &[Listed], page: usize) -> Vec
     let mut findings = Vec::new();
     shore.read(|kv| {
         for page in names.chunks(page) {
-            findings.extend(comparer.page(kv, page, false).unwrap());
+            findings.extend(comparer.page(kv, page, false).expect("the listing is sound"));
         }
-        findings.extend(comparer.page(kv, &[], true).unwrap());
-        while let Some(more) = comparer.sweep(kv, 1).unwrap() {
+        findings.extend(comparer.page(kv, &[], true).expect("it ends once"));
+        while let Some(more) = comparer.sweep(kv, 1).expect("memory does not fail") {
             findings.extend(more);
         }
     });
@@ -110,7 +111,7 @@ fn law_17_unknown_and_foreign_objects_are_reported_and_those_that_wait_for_delet
 }
 
 fn findings_of(kv: &dyn farshore_meta::kv::KvRead, run: u64) -> Vec<Finding> {
-    findings(kv, run).unwrap()
+    findings(kv, run).expect("memory does not fail")
 }
 
 #[test]

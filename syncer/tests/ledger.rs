@@ -1,5 +1,6 @@
 //! The ledger's laws, one at a time, over real shared state.
 
+#[cfg(test)]
 mod fixture;
 
 use farshore_meta::kv::Store;

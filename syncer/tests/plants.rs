@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p farshore-syncer --features plant --test plants`
 
+#[cfg(test)]
 #[path = "laws/mod.rs"]
 mod laws;
 
@@ -11,7 +12,7 @@ use farshore_syncer::plant::{self, Plant};
 /// Worlds in which a plant must be found, from its own first seed on. Some faults need a rare story (the model of the
 /// laws takes up to 10,000 worlds for them); their search starts shortly before a world that tells it. When the world
 /// changes, `FARSHORE_SEEDS=40000` searches all of them from seed 0 and prints where each is found.
-const SEEDS: u64 = 40000;
+const SEEDS: u64 = 200;
 const STEPS: usize = 240;
 
 /// The first seed that breaks, and how.
@@ -48,12 +49,12 @@ found! {
     law_7_no_slots_is_found: NoSlots from 0,
     law_13_forget_interval_early_is_found: ForgetIntervalEarly from 0,
     law_20_rewind_without_reowing_is_found: RewindWithoutReowing from 0,
-    law_14_live_instead_of_roster_is_found: LiveInsteadOfRoster from 1200,
+    law_14_live_instead_of_roster_is_found: LiveInsteadOfRoster from 1150,
     law_14_floor_not_committed_is_found: FloorNotCommitted from 100,
     law_3_judge_outside_apply_is_found: JudgeOutsideApply from 0,
     law_14_bare_floor_is_found: BareFloor from 0,
     law_13_forget_at_data_synced_is_found: ForgetAtDataSynced from 0,
-    law_13_merge_intervals_is_found: MergeIntervals from 2400,
+    law_13_merge_intervals_is_found: MergeIntervals from 2500,
     law_20_no_null_after_rewind_is_found: NoNullAfterRewind from 800,
     law_7_slot_in_shared_state_is_found: SlotInSharedState from 150,
     law_12_origin_is_a_region_is_found: OriginIsARegion from 50,
@@ -63,6 +64,7 @@ found! {
 #[test]
 fn without_a_plant_nothing_breaks() {
     plant::set(None);
+    assert_eq!(laws::fingerprint(7, STEPS), laws::fingerprint(7, STEPS), "a seed is a world");
     for seed in 0..60 {
         assert_eq!(laws::run(seed, laws::Pace::Restless, STEPS, false), Ok(()), "seed {seed}");
     }

@@ -3,6 +3,7 @@
 //! `FARSHORE_SEEDS=5000 cargo test -p farshore-syncer --test world` looks longer; a failure prints the seed, and
 //! `FARSHORE_SEED=<seed> cargo test -p farshore-syncer --test world -- --nocapture replay` tells its story step by step.
 
+#[cfg(test)]
 mod laws;
 
 /// Seeds of an ordinary test run, and steps of each.
