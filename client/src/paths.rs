@@ -144,12 +144,7 @@ async fn copy_out(
 
 /// Replaces the content of the file at `path` with all of `from`, creating it if it is not there; returns its length.
 /// What is answered with success is committed.
-pub async fn write_file(
-    volume: &Volume,
-    path: &str,
-    mode: u16,
-    from: &mut (impl AsyncRead + Unpin),
-) -> Result<u64, PathError> {
+pub async fn write_file(volume: &Volume, path: &str, mode: u16, from: &mut (impl AsyncRead + Unpin)) -> Result<u64, PathError> {
     let (parent, name) = resolve_parent(volume, path).await?;
     // SAFETY: getuid and getgid have no preconditions and cannot fail.
     let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };

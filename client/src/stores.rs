@@ -85,9 +85,7 @@ impl Site {
         self.counted("get", &result);
         match result {
             Ok((data, _)) if is_block(&data, block) => Ok(data),
-            Ok((data, _)) => {
-                Err(SiteError::Damaged(format!("{} bytes of crc32c {:#010x}", data.len(), crc32c::crc32c(&data))))
-            }
+            Ok((data, _)) => Err(SiteError::Damaged(format!("{} bytes of crc32c {:#010x}", data.len(), crc32c::crc32c(&data)))),
             Err(BucketError::NotFound { .. }) => Err(SiteError::Absent),
             Err(error @ BucketError::Corrupt { .. }) => Err(SiteError::Damaged(error.to_string())),
             Err(error) => Err(SiteError::Failed(error.to_string())),
@@ -190,11 +188,8 @@ pub(crate) async fn open_bucket(url: &BucketUrl, credentials: Option<Credentials
 /// The identity object of a bucket.
 pub(crate) async fn read_identity(bucket: &dyn Bucket, volume: &str) -> Result<BucketIdentity, ConnectError> {
     let name = format!("{volume}/{}", BucketIdentity::OBJECT);
-    let no_identity = |detail: String| ConnectError::NoIdentity {
-        url: bucket.url().to_owned(),
-        volume: volume.to_owned(),
-        detail,
-    };
+    let no_identity =
+        |detail: String| ConnectError::NoIdentity { url: bucket.url().to_owned(), volume: volume.to_owned(), detail };
     match bucket.get(&name).await {
         Ok((data, _)) => serde_json::from_slice(&data).map_err(|error| no_identity(format!("`{name}` is damaged: {error}"))),
         Err(BucketError::NotFound { .. }) => Err(no_identity(format!("there is no object `{name}`"))),
@@ -211,11 +206,7 @@ pub(crate) fn check_identity(url: &str, identity: &BucketIdentity, record: &Volu
             ours: record.uuid.to_string(),
         });
     }
-    let wrong = |detail: String| ConnectError::WrongIncarnation {
-        url: url.to_owned(),
-        region: identity.region.clone(),
-        detail,
-    };
+    let wrong = |detail: String| ConnectError::WrongIncarnation { url: url.to_owned(), region: identity.region.clone(), detail };
     let region = record.region(&identity.region).ok_or_else(|| wrong("the volume has no such region".to_owned()))?;
     if region.incarnation != Incarnation(identity.incarnation) || region.bucket != identity.bucket {
         let detail = format!(

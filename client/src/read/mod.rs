@@ -163,3 +163,110 @@ impl Blocks {
         if failures.is_empty() { Err(BlockError::Absent) } else { Err(BlockError::Failed(failures.join("; "))) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Observer, SessionConfig};
+    use crate::stores::{Site, object_name};
+    use farshore_objects::{Bucket, BucketError, ListPage, MemoryBucket, ObjectMeta, PutOutcome};
+    use farshore_types::{BlockKey, SessionInfo, SliceId};
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    /// A bucket behind a dead endpoint.
+    #[derive(Debug, Default)]
+    struct Dead(AtomicU64);
+
+    impl Dead {
+        fn asked<T>(&self, name: &str) -> Result<T, BucketError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(BucketError::Unreachable { bucket: "dead".into(), object: name.into(), detail: "refused".into() })
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Bucket for Dead {
+        async fn get(&self, name: &str) -> Result<(Bytes, ObjectMeta), BucketError> {
+            self.asked(name)
+        }
+        async fn get_range(&self, name: &str, _: Range<u64>) -> Result<Bytes, BucketError> {
+            self.asked(name)
+        }
+        async fn head(&self, name: &str) -> Result<ObjectMeta, BucketError> {
+            self.asked(name)
+        }
+        async fn put_new(&self, name: &str, _: Bytes, _: u32) -> Result<PutOutcome, BucketError> {
+            self.asked(name)
+        }
+        async fn put_replace(&self, name: &str, _: Bytes) -> Result<(), BucketError> {
+            self.asked(name)
+        }
+        async fn delete(&self, name: &str) -> Result<(), BucketError> {
+            self.asked(name)
+        }
+        async fn list(&self, prefix: &str, _: Option<&str>, _: usize) -> Result<ListPage, BucketError> {
+            self.asked(prefix)
+        }
+        fn url(&self) -> &str {
+            "dead"
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn invalidated(&self, _: Vec<crate::Invalidation>) {}
+        fn reset(&self) {}
+        fn session_lost(&self) {}
+    }
+
+    fn blocks(first: Arc<dyn Bucket>, second: Arc<MemoryBucket>) -> (Arc<Blocks>, Arc<Counters>) {
+        let counters = Arc::new(Counters::new("one"));
+        let site = |region: &str, bucket| Site::new(region, bucket, "demo", counters.clone());
+        let stores = Arc::new(Stores::new(vec![site("one", first), site("two", second)]));
+        let info = SessionInfo { host: String::new(), mount: String::new(), options: String::new(), bucket: None };
+        let kind = farshore_wire::v1::hello::Kind::Reader;
+        // Nobody listens there: reports of fallbacks wait and are dropped with the session.
+        let nodes = vec!["127.0.0.1:1".to_owned()];
+        let config = SessionConfig { volume: "demo".to_owned(), group: 0, kind, info, nodes };
+        let session = Arc::new(Session::start(config, Arc::new(Nobody), Duration::from_secs(1)));
+        (Blocks::new(stores, None, session, counters.clone()), counters)
+    }
+
+    async fn store(bucket: &MemoryBucket, slice: u64, data: &'static [u8]) -> BlockRef {
+        let key = BlockKey { slice: SliceId(slice), index: 0, size: data.len() as u32 };
+        let crc32c = crc32c::crc32c(data);
+        bucket.put_new(&object_name("demo", &key), Bytes::from_static(data), crc32c).await.unwrap();
+        BlockRef { key, crc32c }
+    }
+
+    #[tokio::test]
+    async fn law_27_a_dead_first_bucket_is_asked_once_and_reads_go_on() {
+        let (dead, alive) = (Arc::new(Dead::default()), Arc::new(MemoryBucket::new("two")));
+        let (blocks, counters) = blocks(dead.clone(), alive.clone());
+        for slice in 1..=10 {
+            let block = store(&alive, slice, b"content").await;
+            assert_eq!(blocks.get(block).await.as_deref(), Ok(&b"content"[..]));
+        }
+        assert_eq!(dead.0.load(Ordering::Relaxed), 1, "left alone after its first silence");
+        assert_eq!((counters.fallback_blocks(), counters.breaker_skips()), (10, 9));
+        let nowhere = BlockRef { key: BlockKey { slice: SliceId(99), index: 0, size: 7 }, crc32c: 0 };
+        assert!(matches!(blocks.get(nowhere).await, Err(BlockError::Failed(_))), "unknown is not absent");
+    }
+
+    #[tokio::test]
+    async fn law_16_damage_in_a_bucket_is_never_given_to_a_reader() {
+        let (one, two) = (Arc::new(MemoryBucket::new("one")), Arc::new(MemoryBucket::new("two")));
+        let (blocks, counters) = blocks(one.clone(), two.clone());
+        let block = store(&one, 1, b"content").await;
+        store(&two, 1, b"content").await;
+        one.rot(&object_name("demo", &block.key), Bytes::from_static(b"c0ntent"));
+        assert_eq!(blocks.get(block).await.as_deref(), Ok(&b"content"[..]));
+        assert_eq!((counters.damaged_bucket_blocks(), counters.fallback_blocks()), (1, 1));
+        // A bucket that says that all is well, about other bytes than metadata names.
+        let lying = BlockRef { crc32c: block.crc32c ^ 1, ..block };
+        assert!(matches!(blocks.get(lying).await, Err(BlockError::Failed(_))));
+    }
+}

@@ -9,9 +9,7 @@ use super::window::Window;
 use super::{Observer, OpAnswer, OpError, OpRequest, QueryAnswer, QueryRequest, Shared};
 use crate::backoff;
 use crate::invalidation::Invalidation;
-use farshore_types::{
-    BlockKey, EpochId, ErrorKind, Ino, LogIndex, Outcome, Query, QueryReply, SessionId, SessionInfo,
-};
+use farshore_types::{BlockKey, EpochId, ErrorKind, Ino, LogIndex, Outcome, Query, QueryReply, SessionId, SessionInfo};
 use farshore_wire::v1::{self, client_frame::Frame as Send, server_frame::Frame as Recv};
 use farshore_wire::{decode, encode};
 use std::collections::{BTreeMap, VecDeque};
@@ -262,10 +260,7 @@ impl Driver {
     /// A new connection: invalidations may have been lost in between, so caches go (law 29); what has no answer is sent
     /// again (law 10).
     fn welcome(&mut self, welcome: &v1::Welcome) {
-        self.epoch = EpochId {
-            number: welcome.epoch_number,
-            cluster: farshore_types::ClusterId(welcome.epoch_cluster as u8),
-        };
+        self.epoch = EpochId { number: welcome.epoch_number, cluster: farshore_types::ClusterId(welcome.epoch_cluster as u8) };
         self.saw(welcome.log_index);
         let first = !self.opened;
         self.opened = true;
@@ -420,10 +415,8 @@ impl Driver {
             return self.observer.reset();
         }
         let inodes = message.inodes.into_iter().map(|ino| Invalidation::Inode(Ino(ino)));
-        let entries = message
-            .entries
-            .into_iter()
-            .map(|entry| Invalidation::Entry { parent: Ino(entry.parent), name: entry.name.to_vec() });
+        let entries =
+            message.entries.into_iter().map(|entry| Invalidation::Entry { parent: Ino(entry.parent), name: entry.name.to_vec() });
         self.observer.invalidated(inodes.chain(entries).collect());
     }
 }

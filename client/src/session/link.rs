@@ -1,8 +1,8 @@
 //! One connection to one node: dial, hello, welcome; and the search for the node that leads.
 
 use crate::ConnectError;
-use bytes::Bytes;
 use crate::backoff;
+use bytes::Bytes;
 use farshore_types::{SessionId, VolumeRecord};
 use farshore_wire::v1::{self, client_frame::Frame as Send, server_frame::Frame as Recv};
 use farshore_wire::{MAX_MESSAGE_BYTES, decode, header};
@@ -173,7 +173,6 @@ pub(crate) fn hello(volume: &str, group: u64, session: SessionId, kind: v1::hell
     }
 }
 
-
 /// Asks any serving node for the volume's record, with a reader's session that ends at once.
 pub(super) async fn fetch_record(
     volume: &str,
@@ -188,7 +187,8 @@ pub(super) async fn fetch_record(
     let search = async {
         loop {
             let node = finder.node();
-            let info = farshore_types::SessionInfo { host: String::new(), mount: String::new(), options: String::new(), bucket: None };
+            let info =
+                farshore_types::SessionInfo { host: String::new(), mount: String::new(), options: String::new(), bucket: None };
             let greeting = hello(volume, 0, new_session_id(), v1::hello::Kind::Reader, farshore_wire::encode(&info));
             match open(&node, greeting).await {
                 Ok(link) => {

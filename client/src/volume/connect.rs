@@ -51,14 +51,8 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
     let session = Arc::new(Session::start(of_session, caches.clone(), config.call_timeout));
     let disk = open_cache(&config, &record, &counters)?;
     let blocks = Blocks::new(stores.clone(), disk, session.clone(), counters.clone());
-    let uploads = Uploads::new(
-        stores,
-        blocks.clone(),
-        session.clone(),
-        record.block_size,
-        config.buffer_size,
-        config.call_timeout,
-    );
+    let uploads =
+        Uploads::new(stores, blocks.clone(), session.clone(), record.block_size, config.buffer_size, config.call_timeout);
     let of_writers = uploads.clone();
     open.set_writers(Box::new(move |ino| Writer::new(ino, of_writers.clone())));
     let background = start_background(&config, &open, &uploads);
@@ -66,11 +60,7 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
 }
 
 /// Law 12: the bucket that a session writes first is what its identity says, never a claim.
-async fn session_info(
-    config: &ClientConfig,
-    stores: &Stores,
-    record: &VolumeRecord,
-) -> Result<SessionInfo, ConnectError> {
+async fn session_info(config: &ClientConfig, stores: &Stores, record: &VolumeRecord) -> Result<SessionInfo, ConnectError> {
     let identity = stores.first_identity(record).await;
     let bucket = match identity {
         Ok(bucket) => (!config.is_read_only()).then_some(bucket),

@@ -114,14 +114,7 @@ impl Volume {
     }
 
     /// Creates a file and opens it for reading and writing. An existing name is [`ErrorKind::Exists`].
-    pub async fn create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        mode: u16,
-        uid: u32,
-        gid: u32,
-    ) -> Result<(FileHandle, Attr), FsError> {
+    pub async fn create(&self, parent: Ino, name: &[u8], mode: u16, uid: u32, gid: u32) -> Result<(FileHandle, Attr), FsError> {
         let attr = self.make(parent, name, NewNode::File, mode, uid, gid).await?;
         self.open(attr.ino, OpenFlags { read: true, write: true, ..OpenFlags::default() }).await
     }

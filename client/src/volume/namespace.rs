@@ -2,9 +2,7 @@
 
 use super::Volume;
 use crate::error::FsError;
-use farshore_types::{
-    Attr, DirEntry, ErrorKind, Ino, NewNode, Op, Query, QueryReply, RenameMode, Reply, TimeChange,
-};
+use farshore_types::{Attr, DirEntry, ErrorKind, Ino, NewNode, Op, Query, QueryReply, RenameMode, Reply, TimeChange};
 use std::fmt;
 
 /// What [`Volume::setattr`] changes; `None` leaves a thing as it is.
@@ -67,15 +65,7 @@ impl Volume {
     }
 
     /// Creates a name; `mode` without the umask's bits.
-    pub async fn make(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        node: NewNode,
-        mode: u16,
-        uid: u32,
-        gid: u32,
-    ) -> Result<Attr, FsError> {
+    pub async fn make(&self, parent: Ino, name: &[u8], node: NewNode, mode: u16, uid: u32, gid: u32) -> Result<Attr, FsError> {
         let context = || format!("make {} in {parent}", Named(name));
         self.writable(context)?;
         self.change_attr(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, context).await
@@ -123,12 +113,7 @@ impl Volume {
 
     /// Entries after the name `after` (exclusive), at most `limit`, in byte order of names, and whether more follow.
     /// `.` and `..` are not among them.
-    pub async fn readdir(
-        &self,
-        ino: Ino,
-        after: Option<Vec<u8>>,
-        limit: u32,
-    ) -> Result<(Vec<DirEntry>, bool), FsError> {
+    pub async fn readdir(&self, ino: Ino, after: Option<Vec<u8>>, limit: u32) -> Result<(Vec<DirEntry>, bool), FsError> {
         let context = || format!("list the directory {ino}");
         match self.ask(Query::ReadDir { ino, after, limit }, context).await? {
             QueryReply::Entries { mut entries, more } => {
@@ -143,9 +128,7 @@ impl Volume {
 
     pub async fn statfs(&self) -> Result<StatFs, FsError> {
         match self.ask(Query::StatFs, || "figures of the volume".to_owned()).await? {
-            QueryReply::StatFs { used_bytes, used_inodes, block_size } => {
-                Ok(StatFs { used_bytes, used_inodes, block_size })
-            }
+            QueryReply::StatFs { used_bytes, used_inodes, block_size } => Ok(StatFs { used_bytes, used_inodes, block_size }),
             other => Err(unexpected(&other, "figures of the volume".to_owned())),
         }
     }

@@ -83,12 +83,8 @@ impl Worker {
         let block_size = u64::from(record.block_size);
         let throttle = Arc::new(throttle::Throttle::new(options.inflight_bytes.max(block_size), options.bandwidth));
         let tasks = Arc::new(task::Tasks { volume: config.volume.clone(), record, stores, throttle });
-        let info = SessionInfo {
-            host: config.host.clone(),
-            mount: config.mount.clone(),
-            options: config.options.clone(),
-            bucket: None,
-        };
+        let info =
+            SessionInfo { host: config.host.clone(), mount: config.mount.clone(), options: config.options.clone(), bucket: None };
         let each = config.clusters.iter().filter(|cluster| !cluster.nodes.is_empty()).map(|cluster| {
             let session = session::WorkerSession {
                 volume: config.volume.clone(),

@@ -53,13 +53,7 @@ impl WorkerSession {
         let group = self.tasks.record.group.0;
         loop {
             let node = finder.node();
-            let hello = link::hello(
-                &self.volume,
-                group,
-                link::new_session_id(),
-                v1::hello::Kind::Worker,
-                encode(&self.info),
-            );
+            let hello = link::hello(&self.volume, group, link::new_session_id(), v1::hello::Kind::Worker, encode(&self.info));
             let opened = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 opened = link::open(&node, hello) => opened,
@@ -93,8 +87,7 @@ impl WorkerSession {
         let lease = Duration::from_millis(u64::from(link.welcome.lease_ms)).max(SESSION_LEASE_MIN);
         let mut renew = tokio::time::interval(lease / 3);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut outgoing: Option<v1::ClientFrame> =
-            Some(frame(Send::Capacity(v1::Capacity { slots: self.slots })));
+        let mut outgoing: Option<v1::ClientFrame> = Some(frame(Send::Capacity(v1::Capacity { slots: self.slots })));
         let mut batch = Vec::new();
         let end = loop {
             let idle = outgoing.is_none();

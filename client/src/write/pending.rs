@@ -133,22 +133,14 @@ impl<T> Pending<T> {
         full
     }
 
-    fn write_chunk(
-        &mut self,
-        chunk: u32,
-        position: u32,
-        data: &[u8],
-        upload: &mut impl FnMut() -> T,
-        full: &mut Vec<FullBlock>,
-    ) {
+    fn write_chunk(&mut self, chunk: u32, position: u32, data: &[u8], upload: &mut impl FnMut() -> T, full: &mut Vec<FullBlock>) {
         let at = match self.target(chunk, position, data.len() as u32) {
             Some(at) => at,
             None => {
                 self.seal_oldest_open(chunk, full);
                 let (serial, upload) = (self.next_serial, upload());
                 self.next_serial += 1;
-                let slice =
-                    PendingSlice { serial, chunk, position, upload, blocks: Vec::new(), length: 0, sealed: false };
+                let slice = PendingSlice { serial, chunk, position, upload, blocks: Vec::new(), length: 0, sealed: false };
                 self.slices.push_back(slice);
                 self.slices.len() - 1
             }
@@ -233,9 +225,7 @@ fn extend<T>(slice: &mut PendingSlice<T>, position: u32, data: &[u8], block_size
         if index == slice.blocks.len() {
             slice.blocks.push(Block::Growing(BytesMut::new()));
         }
-        let Block::Growing(block) = &mut slice.blocks[index] else {
-            unreachable!("`accepts` keeps writes out of frozen blocks")
-        };
+        let Block::Growing(block) = &mut slice.blocks[index] else { unreachable!("`accepts` keeps writes out of frozen blocks") };
         let count = data.len().min(block_size - inside);
         let (now, later) = data.split_at(count);
         let over = count.min(block.len() - inside);
@@ -318,9 +308,10 @@ mod tests {
                 let (chunk, position) = ((at / CHUNK_SIZE) as u32, (at % CHUNK_SIZE) as u32);
                 let views = self.views.get(&chunk).map_or(&[][..], |views| views);
                 let segment = &segments(views, position, position + 1, BLOCK).unwrap()[0];
-                *byte = segment.source.as_ref().map_or(0, |(block, inside)| {
-                    self.objects[&(block.key.slice.0, block.key.index)][*inside as usize]
-                });
+                *byte = segment
+                    .source
+                    .as_ref()
+                    .map_or(0, |(block, inside)| self.objects[&(block.key.slice.0, block.key.index)][*inside as usize]);
             }
         }
     }

@@ -196,19 +196,26 @@ impl Uploads {
         for (index, data) in blocks.iter().enumerate() {
             self.start(upload, index as u32, data.clone());
         }
+        // All are waited for, also after a failure: an old one must not be taken for the next attempt's.
         let mut checksums = Vec::with_capacity(blocks.len());
+        let mut failure = None;
         for index in 0..blocks.len() {
             let state = std::mem::replace(&mut upload.blocks()[index], State::Missing);
-            let crc32c = match state {
-                State::Done(crc32c) => crc32c,
-                State::Running(task) => task
-                    .await
-                    .unwrap_or_else(|error| Err(UploadError::Stopped(error.to_string())))
-                    .map_err(|error| FsError::io(format!("upload: {error}")))?,
-                State::Missing => return Err(FsError::io("upload: a block has no upload")),
+            let result = match state {
+                State::Done(crc32c) => Ok(crc32c),
+                State::Running(task) => task.await.unwrap_or_else(|error| Err(UploadError::Stopped(error.to_string()))),
+                State::Missing => Err(UploadError::Stopped("it was never started".to_owned())),
             };
-            upload.blocks()[index] = State::Done(crc32c);
-            checksums.push(crc32c);
+            match result {
+                Ok(crc32c) => {
+                    upload.blocks()[index] = State::Done(crc32c);
+                    checksums.push(crc32c);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if let Some(error) = failure {
+            return Err(FsError::io(format!("upload: {error}")));
         }
         let issued = upload.issued.get().ok_or_else(|| FsError::io("upload: no slice id"))?;
         Ok((issued.id, checksums))

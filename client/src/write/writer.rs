@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// Slices in one commit.
-const COMMIT_MAX: usize = 256;
+const COMMIT_MAX: usize = 128;
 /// Slices of one inode that wait; at the bound a writer flushes before it goes on.
 const PENDING_MAX: usize = 1024;
 /// Bytes taken from one write at a time.
@@ -91,13 +91,7 @@ impl Writer {
     }
 
     /// Takes all of `data`. Waits for room; answers a failure of earlier writes that nobody has heard of yet.
-    pub async fn write(
-        &self,
-        place: Place,
-        data: Bytes,
-        clear_set_id: bool,
-        inode: &dyn Committed,
-    ) -> Result<usize, FsError> {
+    pub async fn write(&self, place: Place, data: Bytes, clear_set_id: bool, inode: &dyn Committed) -> Result<usize, FsError> {
         let piece_max = PIECE_BYTES.min(self.uploads.reservation_max()) as usize;
         let mut next = None;
         for piece in data.chunks(piece_max) {
@@ -223,9 +217,8 @@ impl Writer {
     /// The oldest slices, sealed, with their uploads under way.
     fn batch(&self, extent: Extent, target: u64) -> (Vec<Sending>, bool) {
         let mut buffer = self.lock();
-        let wanted = |slice: &&super::pending::PendingSlice<_>| {
-            slice.serial <= target && (extent == Extent::All || slice.is_sealed())
-        };
+        let wanted =
+            |slice: &&super::pending::PendingSlice<_>| slice.serial <= target && (extent == Extent::All || slice.is_sealed());
         let count = buffer.pending.slices().take(COMMIT_MAX).take_while(wanted).count();
         let full = buffer.pending.seal_first(count);
         self.start(&mut buffer, full);
@@ -251,12 +244,7 @@ impl Writer {
         Err(FsError::io(format!("commit of inode {}: sessions or epochs ended {RECOMMITS_MAX} times on the way", self.ino)))
     }
 
-    async fn attempt(
-        &self,
-        batch: &mut [Sending],
-        clear_set_id: bool,
-        inode: &dyn Committed,
-    ) -> Result<Attempt, FsError> {
+    async fn attempt(&self, batch: &mut [Sending], clear_set_id: bool, inode: &dyn Committed) -> Result<Attempt, FsError> {
         let session = &self.uploads.session;
         let generation = session.generation();
         self.renew(batch, |upload| !upload.is_usable(generation));

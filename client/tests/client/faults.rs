@@ -205,3 +205,56 @@ async fn law_12_a_bucket_without_the_volumes_identity_is_refused_with_a_sentence
     // The other region's bucket is no matter to this client's start.
     assert!(Volume::connect(world.config("eu-west")).await.is_ok());
 }
+
+/// A bucket whose service is gone: a file where its directory was.
+fn break_bucket(world: &World, region: &str) {
+    let directory = world.path(region);
+    std::fs::rename(&directory, directory.with_extension("away")).unwrap();
+    std::fs::write(&directory, b"").unwrap();
+}
+
+fn mend_bucket(world: &World, region: &str) {
+    let directory = world.path(region);
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::rename(directory.with_extension("away"), &directory).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_fails_is_reported_and_its_data_kept_until_the_file_is_closed() {
+    let world = World::start().await;
+    let volume = world.client("us-east").await;
+    let handle = create(&volume, "a").await;
+    let data = pattern(1, BLOCK as usize + 5);
+    break_bucket(&world, "us-east");
+    volume.write(&handle, 0, Bytes::from(data.clone())).await.unwrap();
+    assert_eq!(volume.fsync(&handle).await.unwrap_err().errno(), 5, "EIO");
+    assert_eq!(volume.fsync(&handle).await.unwrap_err().errno(), 5, "and again, as long as it is so");
+    assert!(volume.read(&handle, 0, BLOCK * 2).await.unwrap() == data, "what was written is still here");
+    mend_bucket(&world, "us-east");
+    volume.fsync(&handle).await.unwrap();
+    volume.write(&handle, 0, Bytes::from_static(b"lost")).await.unwrap();
+    break_bucket(&world, "us-east");
+    assert_eq!(volume.release(handle).await.unwrap_err().errno(), 5, "never silently");
+    assert_eq!(volume.buffered_bytes(), 0, "given up at the last close");
+    mend_bucket(&world, "us-east");
+    assert!(read_all(&world.client("us-east").await, "a").await == data);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_first_bucket_gone_reads_go_to_the_other() {
+    let world = World::start().await;
+    let data = pattern(2, BLOCK as usize * 2);
+    write_all(&world.client("us-east").await, "a", &data).await;
+    let reader = world.client("us-east").await;
+    let handle = open(&reader, "a").await;
+    world.move_blocks("us-east", "eu-west").await;
+    break_bucket(&world, "us-east");
+    assert!(reader.read(&handle, 0, BLOCK * 2).await.unwrap() == data);
+    assert_eq!(reader.counters().fallback_blocks(), 2);
+    // Writing goes on with the other bucket put first.
+    let mut config = world.config("eu-west");
+    config.buckets.retain(|bucket| bucket.region == "eu-west");
+    let writer = Volume::connect(config).await.unwrap();
+    write_all(&writer, "b", b"service restored").await;
+    assert_eq!(read_all(&writer, "b").await, b"service restored");
+}

@@ -117,9 +117,7 @@ impl State {
                 applied.changes.touched.iter().filter(|(by, _)| *by != Some(*session)).map(|(_, what)| what).collect();
             let inodes = touched.iter().filter_map(|t| if let Touched::Inode(ino) = t { Some(ino.0) } else { None });
             let entries = touched.iter().filter_map(|t| match t {
-                Touched::Entry { parent, name } => {
-                    Some(v1::TouchedEntry { parent: parent.0, name: name.clone().into() })
-                }
+                Touched::Entry { parent, name } => Some(v1::TouchedEntry { parent: parent.0, name: name.clone().into() }),
                 Touched::Inode(_) => None,
             });
             let (inodes, entries) = (inodes.collect(), entries.collect());
@@ -190,9 +188,11 @@ impl Cluster {
 pub fn start_epoch(state: &State, start: u16) {
     let before = state.read(|kv| header(kv).unwrap());
     let parent = before.lineage.head_id();
-    let id = EpochId { number: parent.number + 1, cluster: ClusterId(0) };
+    // Another cluster than before: an unplanned start (law 10).
+    let cluster = ClusterId(start as u8 % 2);
+    let id = EpochId { number: parent.number + 1, cluster };
     let epoch = Epoch { id, parent, start: before.index, chain: before.chain };
-    let slot = Slot::of(ClusterId(0), start).unwrap();
+    let slot = Slot::of(cluster, start).unwrap();
     state.apply(SharedBody::Control(Control::Start { epoch, slot }));
 }
 

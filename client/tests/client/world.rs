@@ -16,8 +16,7 @@ pub struct World {
     dir: tempfile::TempDir,
 }
 
-pub const READ_WRITE: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, keep_set_id: false };
+pub const READ_WRITE: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, keep_set_id: false };
 
 impl World {
     pub async fn start() -> World {
@@ -36,9 +35,15 @@ impl World {
     }
 
     pub fn url(&self, region: &str) -> BucketUrl {
-        let directory = self.dir.path().join(region);
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = self.path(region);
+        if !directory.exists() {
+            std::fs::create_dir_all(&directory).unwrap();
+        }
         BucketUrl::parse(&format!("file://{}", directory.display())).unwrap()
+    }
+
+    pub fn path(&self, region: &str) -> std::path::PathBuf {
+        self.dir.path().join(region)
     }
 
     pub async fn bucket(&self, region: &str) -> Arc<dyn Bucket> {
@@ -53,8 +58,7 @@ impl World {
         let bucket = |name: &str| RegionBucket { region: name.to_owned(), url: self.url(name), credentials: None };
         let nodes = vec![self.cluster.address.to_string()];
         let cluster = ClusterEndpoints { region: "us-east".to_owned(), nodes };
-        let mut config =
-            ClientConfig::new("demo", region, vec![cluster], vec![bucket("us-east"), bucket("eu-west")]);
+        let mut config = ClientConfig::new("demo", region, vec![cluster], vec![bucket("us-east"), bucket("eu-west")]);
         config.background_jobs = false;
         config.call_timeout = PATIENCE;
         config
