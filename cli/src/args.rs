@@ -27,6 +27,22 @@ pub enum Command {
     Heal(commands::heal::Args),
     /// Make a declared volume
     Format(commands::format::Args),
+    /// Mount a volume on a directory
+    Mount(commands::mount::Args),
+    /// Unmount
+    Umount(commands::umount::Args),
+    /// List a directory: VOLUME:/PATH
+    Ls(commands::paths::LsArgs),
+    /// Print files
+    Cat(commands::paths::CatArgs),
+    /// Copy files into a volume, or out of it
+    Cp(commands::paths::CpArgs),
+    /// Remove files
+    Rm(commands::paths::RmArgs),
+    /// Attributes of a file
+    Stat(commands::paths::StatArgs),
+    /// A client that only copies blocks
+    Worker(commands::worker::Args),
     /// Run one metadata node
     Node(commands::node::Args),
     /// Run the server of an embedded bucket

@@ -2,7 +2,9 @@
 
 mod args;
 mod commands;
+mod connect;
 mod error;
+mod files;
 mod output;
 mod render;
 mod shutdown;
@@ -41,7 +43,8 @@ fn start(command: Command) -> Done {
 
 /// Services say what they do; other verbs speak up only when something is wrong. `RUST_LOG` overrides both.
 fn log_to_stderr(command: &Command) {
-    let service = matches!(command, Command::Node(_) | Command::Bucket(_) | Command::Console(_));
+    let service =
+        matches!(command, Command::Node(_) | Command::Bucket(_) | Command::Console(_) | Command::Mount(_) | Command::Worker(_));
     let level = if service { "info" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
@@ -56,6 +59,14 @@ async fn run(command: Command) -> Done {
         Command::Replication(args) => commands::replication::run(args).await,
         Command::Heal(args) => commands::heal::run(args).await,
         Command::Format(args) => commands::format::run(args).await,
+        Command::Mount(args) => commands::mount::run(args).await,
+        Command::Umount(args) => commands::umount::run(args).await,
+        Command::Ls(args) => commands::paths::ls(args).await,
+        Command::Cat(args) => commands::paths::cat(args).await,
+        Command::Cp(args) => commands::paths::cp(args).await,
+        Command::Rm(args) => commands::paths::rm(args).await,
+        Command::Stat(args) => commands::paths::stat(args).await,
+        Command::Worker(args) => commands::worker::run(args).await,
         Command::Node(args) => commands::node::run(args).await,
         Command::Bucket(args) => commands::bucket::run(args).await,
         Command::Console(args) => commands::console::run(args).await,

@@ -8,6 +8,7 @@ use farshore_types::Uuid;
 use farshore_types::topology::Topology;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 const MAGIC: &str = "farshore-world";
 const VERSION: u32 = 1;
@@ -78,7 +79,7 @@ impl WorldRecord {
             Ok(text) => WorldRecord::from_json(&text).map(Some).map_err(|why| {
                 CliError::failed(format!("cannot use {}: {why}", path.display()), "name another --dir, or bring the file back")
             }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(io_error("read", &path, &error)),
         }
     }
