@@ -31,9 +31,15 @@ pub struct LedgerEffects {
 
 /// Applies what one shared entry, or a rewind, changed. `applied` is the index after it; `control` must be of the clock
 /// that [`crate::deletable`] is asked with.
-pub fn apply_changes(txn: &mut LocalTxn<'_>, changes: &Changes, applied: LogIndex, control: ControlTime) -> Result<LedgerEffects, StorageError> {
+pub fn apply_changes(
+    txn: &mut LocalTxn<'_>,
+    changes: &Changes,
+    applied: LogIndex,
+    control: ControlTime,
+) -> Result<LedgerEffects, StorageError> {
     let mut effects = LedgerEffects::default();
-    let blocks_changed = !(changes.added.is_empty() && changes.dropped.is_empty() && changes.removed.is_empty()) || changes.rewound.is_some();
+    let blocks_changed =
+        !(changes.added.is_empty() && changes.dropped.is_empty() && changes.removed.is_empty()) || changes.rewound.is_some();
     if blocks_changed {
         let mut ledger = Ledger::open(txn)?;
         match changes.rewound {
@@ -167,7 +173,12 @@ fn follow_bucket(txn: &mut LocalTxn<'_>, changes: &Changes, applied: LogIndex) -
 /// difference: new slices are owed, vanished ones are dropped at `applied`. Without it everything is owed unverified,
 /// by [`crate::LocalOp::OweHistory`]. In both cases data_synced is null until all of it is in. `old` is a snapshot read
 /// before the reset. The work is proportional to the live slices, the memory is not: it goes by pages.
-pub fn after_reset(txn: &mut LocalTxn<'_>, old: Option<&dyn KvRead>, applied: LogIndex, control: ControlTime) -> Result<LedgerEffects, StorageError> {
+pub fn after_reset(
+    txn: &mut LocalTxn<'_>,
+    old: Option<&dyn KvRead>,
+    applied: LogIndex,
+    control: ControlTime,
+) -> Result<LedgerEffects, StorageError> {
     fullsync::cancel(txn)?;
     let mut ledger = Ledger::open(txn)?;
     let mut effects = LedgerEffects { rewound: true, ..LedgerEffects::default() };
@@ -189,7 +200,13 @@ pub fn after_reset(txn: &mut LocalTxn<'_>, old: Option<&dyn KvRead>, applied: Lo
 }
 
 /// Walks old and new live slices side by side, in order of ids.
-fn difference(ledger: &mut Ledger<'_, '_>, old: &dyn KvRead, applied: LogIndex, control: ControlTime, effects: &mut LedgerEffects) -> Result<(), StorageError> {
+fn difference(
+    ledger: &mut Ledger<'_, '_>,
+    old: &dyn KvRead,
+    applied: LogIndex,
+    control: ControlTime,
+    effects: &mut LedgerEffects,
+) -> Result<(), StorageError> {
     let mut was = slices::Pages::new();
     let mut is = slices::Pages::new();
     loop {

@@ -42,7 +42,12 @@ impl Floor {
 fn lineage_key(key: Key, head: Option<&Epoch>) -> Vec<u8> {
     match head {
         None => key.number(0).done(),
-        Some(epoch) => epoch.chain.0.iter().fold(key.number(epoch.id.number).byte(epoch.id.cluster.0).number(epoch.start.0), |key, byte| key.byte(*byte)).done(),
+        Some(epoch) => epoch
+            .chain
+            .0
+            .iter()
+            .fold(key.number(epoch.id.number).byte(epoch.id.cluster.0).number(epoch.start.0), |key, byte| key.byte(*byte))
+            .done(),
     }
 }
 

@@ -45,9 +45,15 @@ fn lineage() -> Lineage {
 fn law_26_golden_rows() {
     assert_eq!(hex(&owed_key(LogIndex(5), BLOCK)), "4c6f000000000000000500000000000001020000000300001000");
     golden(Home { cluster: ClusterId(1), region: RegionId(2), incarnation: Incarnation(3), block_size: 65536 }, "01010203808004");
-    golden(OwedRow { time: LogTime(9), unverified: true, class: Class::History, tries: 2, reason: Some(Reason::Denied) }, "01090102020104");
+    golden(
+        OwedRow { time: LogTime(9), unverified: true, class: Class::History, tries: 2, reason: Some(Reason::Denied) },
+        "01090102020104",
+    );
     golden(DeletionRow { control: ControlTime(300) }, "01ac02");
-    golden(DamageRow { kind: DamageKind::Rotten, added: LogIndex(4), found: ControlTime(5), tries: 1, reason: None }, "010204050100");
+    golden(
+        DamageRow { kind: DamageKind::Rotten, added: LogIndex(4), found: ControlTime(5), tries: 1, reason: None },
+        "010204050100",
+    );
     let written = WrittenOff {
         state: WriteOffState::Undone,
         added: LogIndex(1),
@@ -60,19 +66,47 @@ fn law_26_golden_rows() {
     golden(written, "01010102017201620304");
     golden(History { until: LogIndex(6), cursor: Some(SliceId(8)), pending: true, unverified: false }, "010601080100");
     golden(Pause { until: ControlTime(1), reason: "r".into(), by: "b".into(), since: ControlTime(2) }, "01010172016202");
-    golden(Floor { floor: LogIndex(9), lineage: lineage() }, "0109010102000007abababababababababababababababababababababababababababababababab");
+    golden(
+        Floor { floor: LogIndex(9), lineage: lineage() },
+        "0109010102000007abababababababababababababababababababababababababababababababab",
+    );
     let tally = Tally { blocks: 1, bytes: ByteCount(2) };
-    let counters = Counters { owed: [(Class::Live, tally)].into(), failing: [(Reason::Other, 3)].into(), damaged: tally, rejected: 4, ..Counters::default() };
+    let counters = Counters {
+        owed: [(Class::Live, tally)].into(),
+        failing: [(Reason::Other, 3)].into(),
+        damaged: tally,
+        rejected: 4,
+        ..Counters::default()
+    };
     golden(counters, "010100010200010c03000000010200000000000004");
-    let report = Report { run: 1, begin: LogIndex(2), listed: 3, counts: [(FindingKind::Foreign, 4)].into(), kept: 5, ..Report::default() };
-    golden(FullSync { running: None, last: Some(report), next: Some(ControlTime(6)), interval: ControlTime(7), runs: 8 }, "0100010102000000030104040501060708");
+    let report = Report {
+        run: 1,
+        begin: LogIndex(2),
+        listed: 3,
+        counts: [(FindingKind::Foreign, 4)].into(),
+        kept: 5,
+        ..Report::default()
+    };
+    golden(
+        FullSync { running: None, last: Some(report), next: Some(ControlTime(6)), interval: ControlTime(7), runs: 8 },
+        "0100010102000000030104040501060708",
+    );
     golden(Finding::WrongSize { block: BLOCK, found: 1 }, "0101820203802001");
 }
 
 #[test]
 fn law_26_golden_entries() {
     let task = TaskId([0x11; 16]);
-    golden(LocalOp::Completions(vec![Completion { task, block: BLOCK, length: 4096, crc32c: 0xFFFF_FFFF, incarnation: Incarnation(1) }]), "0100011111111111111111111111111111111182020380208020ffffffff0f01");
+    golden(
+        LocalOp::Completions(vec![Completion {
+            task,
+            block: BLOCK,
+            length: 4096,
+            crc32c: 0xFFFF_FFFF,
+            incarnation: Incarnation(1),
+        }]),
+        "0100011111111111111111111111111111111182020380208020ffffffff0f01",
+    );
     golden(LocalOp::Absent { blocks: vec![BLOCK], incarnation: Incarnation(1) }, "010101820203802001");
     golden(LocalOp::Deleted { blocks: vec![BLOCK], incarnation: Incarnation(1) }, "010201820203802001");
     golden(LocalOp::CommitFloor { floor: LogIndex(300) }, "0103ac02");

@@ -21,6 +21,7 @@ mod local;
 mod plan;
 pub mod plant;
 mod reason;
+mod resting;
 mod rows;
 mod slices;
 mod txn;
@@ -36,8 +37,11 @@ pub use ledger::deletions::{DELETABLE_MAX, deletable, pending_deletion};
 pub use ledger::history::{HISTORY_PAGE_MAX, History, history, replace_bucket};
 pub use ledger::owed::{OwedRow, first_owed, owed, owed_from, owed_since};
 pub use ledger::writeoff::{AUDIT_TEXT_MAX, WriteOffState, WrittenOff, is_written_off, written_off, written_off_after};
-pub use local::{Completion, LOCAL_ITEMS_MAX, LocalOp, LocalOutcome, Pause, apply_local, control_time, is_pending_deletion, pause};
-pub use plan::{DeletionWindow, Dispatcher, FRONT_MAX, LEASES_MAX, RESTING_MAX, REST_MAX_US, REST_MIN_US, SLOTS_MAX, WORKERS_MAX};
+pub use local::{
+    Completion, LOCAL_ITEMS_MAX, LocalOp, LocalOutcome, Pause, apply_local, control_time, is_pending_deletion, pause,
+};
+pub use plan::{DeletionWindow, Dispatcher, FRONT_MAX, LEASES_MAX, SLOTS_MAX, WORKERS_MAX};
 pub use reason::Reason;
+pub use resting::{REST_MAX_US, REST_MIN_US, RESTING_MAX};
 pub use txn::{LocalTxn, PREFIXES};
 pub use watermarks::{Watermarks, data_synced, watermarks};

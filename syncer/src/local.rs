@@ -34,29 +34,70 @@ pub struct Completion {
 pub enum LocalOp {
     Completions(Vec<Completion>),
     /// HEAD said no: still owed, no longer unverified (law 20).
-    Absent { blocks: Vec<BlockKey>, incarnation: Incarnation },
+    Absent {
+        blocks: Vec<BlockKey>,
+        incarnation: Incarnation,
+    },
     /// These objects of dropped blocks are gone from the bucket.
-    Deleted { blocks: Vec<BlockKey>, incarnation: Incarnation },
+    Deleted {
+        blocks: Vec<BlockKey>,
+        incarnation: Incarnation,
+    },
     /// Promises `floor`; refused unless the state then is complete (law 14).
-    CommitFloor { floor: LogIndex },
+    CommitFloor {
+        floor: LogIndex,
+    },
     /// What other clusters promised.
     KnownFloors(Vec<(ClusterId, LogIndex, Lineage)>),
-    Failing { block: BlockKey, reason: Reason, tries: u32 },
-    WriteOff { block: BlockKey, reason: String, by: String },
-    UndoWriteOff { block: BlockKey, by: String },
+    Failing {
+        block: BlockKey,
+        reason: Reason,
+        tries: u32,
+    },
+    WriteOff {
+        block: BlockKey,
+        reason: String,
+        by: String,
+    },
+    UndoWriteOff {
+        block: BlockKey,
+        by: String,
+    },
     /// Nothing is leased until this local control time.
-    Pause { until: ControlTime, reason: String, by: String },
+    Pause {
+        until: ControlTime,
+        reason: String,
+        by: String,
+    },
     Resume,
     /// Advances local control time (law 6).
-    Tick { delta: ControlTime },
+    Tick {
+        delta: ControlTime,
+    },
     /// Owes a page of the history, if its cursor is still at `cursor`.
-    OweHistory { cursor: Option<SliceId>, limit: u32 },
-    FullSyncSchedule { interval: ControlTime },
-    FullSyncStart { begin: LogIndex },
-    FullSyncGroup { run: u64, findings: Vec<Finding> },
-    FullSyncFinish { run: u64, listed: u64, partial: bool },
+    OweHistory {
+        cursor: Option<SliceId>,
+        limit: u32,
+    },
+    FullSyncSchedule {
+        interval: ControlTime,
+    },
+    FullSyncStart {
+        begin: LogIndex,
+    },
+    FullSyncGroup {
+        run: u64,
+        findings: Vec<Finding>,
+    },
+    FullSyncFinish {
+        run: u64,
+        listed: u64,
+        partial: bool,
+    },
     /// Blocks that a reader or checker found rotten or gone.
-    Damage { blocks: Vec<(BlockKey, DamageKind)> },
+    Damage {
+        blocks: Vec<(BlockKey, DamageKind)>,
+    },
 }
 
 /// Most items (completions, blocks, floors) that one local entry may carry; [`LocalOp::is_within_bounds`] tells.
@@ -128,7 +169,12 @@ pub fn pause(kv: &dyn KvRead) -> Result<Option<Pause>, StorageError> {
 }
 
 /// Applies a cluster-local entry. `applied` and `lineage` are those of shared state at this moment.
-pub fn apply_local(txn: &mut LocalTxn<'_>, op: &LocalOp, applied: LogIndex, lineage: &Lineage) -> Result<LocalOutcome, StorageError> {
+pub fn apply_local(
+    txn: &mut LocalTxn<'_>,
+    op: &LocalOp,
+    applied: LogIndex,
+    lineage: &Lineage,
+) -> Result<LocalOutcome, StorageError> {
     let now = control_time(txn.read())?;
     let mut outcome = match op {
         LocalOp::CommitFloor { floor } => commit_floor(txn, *floor, applied, lineage)?,
@@ -172,7 +218,13 @@ pub fn apply_local(txn: &mut LocalTxn<'_>, op: &LocalOp, applied: LogIndex, line
 }
 
 /// The entries that change rows of blocks.
-fn on_blocks(txn: &mut LocalTxn<'_>, op: &LocalOp, applied: LogIndex, now: ControlTime, outcome: &mut LocalOutcome) -> Result<(), StorageError> {
+fn on_blocks(
+    txn: &mut LocalTxn<'_>,
+    op: &LocalOp,
+    applied: LogIndex,
+    now: ControlTime,
+    outcome: &mut LocalOutcome,
+) -> Result<(), StorageError> {
     if crate::home::home(txn.read())?.is_none() {
         return Ok(());
     }
@@ -224,7 +276,13 @@ fn on_blocks(txn: &mut LocalTxn<'_>, op: &LocalOp, applied: LogIndex, now: Contr
 
 /// Law 16: evidence is compared with metadata here, where both are of one state. A copy that is proven is a fact in
 /// any epoch, so nothing else is asked.
-fn complete(ledger: &mut Ledger<'_, '_>, completion: &Completion, now: ControlTime, applied: LogIndex, outcome: &mut LocalOutcome) -> Result<(), StorageError> {
+fn complete(
+    ledger: &mut Ledger<'_, '_>,
+    completion: &Completion,
+    now: ControlTime,
+    applied: LogIndex,
+    outcome: &mut LocalOutcome,
+) -> Result<(), StorageError> {
     let block = completion.block;
     let kv = ledger.txn.read();
     let awaited = owed_since(kv, block)?.is_some() || damage(kv, block)?.is_some() || writeoff::is_written_off(kv, block)?;
@@ -234,7 +292,8 @@ fn complete(ledger: &mut Ledger<'_, '_>, completion: &Completion, now: ControlTi
         return Ok(());
     };
     let expected = slice.checksums.get(block.index as usize).copied();
-    let proven = slice.has(block, ledger.home.block_size) && completion.length == block.size && expected == Some(completion.crc32c);
+    let proven =
+        slice.has(block, ledger.home.block_size) && completion.length == block.size && expected == Some(completion.crc32c);
     if !proven {
         ledger.counters.rejected += 1;
         outcome.rejected.push(completion.task);
@@ -255,7 +314,12 @@ fn complete(ledger: &mut Ledger<'_, '_>, completion: &Completion, now: ControlTi
 }
 
 /// An object is gone. Where metadata still names it (which laws 14 and 20 exclude) it is damage, never silence.
-fn deleted(ledger: &mut Ledger<'_, '_>, block: BlockKey, now: ControlTime, outcome: &mut LocalOutcome) -> Result<bool, StorageError> {
+fn deleted(
+    ledger: &mut Ledger<'_, '_>,
+    block: BlockKey,
+    now: ControlTime,
+    outcome: &mut LocalOutcome,
+) -> Result<bool, StorageError> {
     if ledger.unqueue_deletion(block)? {
         return Ok(true);
     }
@@ -263,7 +327,13 @@ fn deleted(ledger: &mut Ledger<'_, '_>, block: BlockKey, now: ControlTime, outco
     Ok(false)
 }
 
-fn write_off(ledger: &mut Ledger<'_, '_>, block: BlockKey, audit: (&str, &str), now: ControlTime, applied: LogIndex) -> Result<bool, StorageError> {
+fn write_off(
+    ledger: &mut Ledger<'_, '_>,
+    block: BlockKey,
+    audit: (&str, &str),
+    now: ControlTime,
+    applied: LogIndex,
+) -> Result<bool, StorageError> {
     let was_owed = ledger.settle(block)?.map(|(added, row)| (added, row.time));
     let was_damaged = ledger.unlist_damage(block)?;
     let (added, time) = match (was_owed, was_damaged) {
@@ -288,8 +358,16 @@ fn write_off(ledger: &mut Ledger<'_, '_>, block: BlockKey, audit: (&str, &str), 
 }
 
 /// Owed again where it is still live. That may lead below the own floor: then data_synced is null until it is in.
-fn undo_write_off(ledger: &mut Ledger<'_, '_>, block: BlockKey, by: &str, now: ControlTime, applied: LogIndex) -> Result<bool, StorageError> {
-    let Some(row) = writeoff::written_off(ledger.txn.read(), block)?.filter(|row| row.state == WriteOffState::Standing) else { return Ok(false) };
+fn undo_write_off(
+    ledger: &mut Ledger<'_, '_>,
+    block: BlockKey,
+    by: &str,
+    now: ControlTime,
+    applied: LogIndex,
+) -> Result<bool, StorageError> {
+    let Some(row) = writeoff::written_off(ledger.txn.read(), block)?.filter(|row| row.state == WriteOffState::Standing) else {
+        return Ok(false);
+    };
     let undone = WrittenOff { state: WriteOffState::Undone, by: writeoff::audit_text(by), at: now, applied, ..row };
     ledger.write_off(block, &undone)?;
     let slice = slices::live_slice(ledger.txn.read(), block.slice)?;
@@ -300,7 +378,12 @@ fn undo_write_off(ledger: &mut Ledger<'_, '_>, block: BlockKey, by: &str, now: C
     Ok(true)
 }
 
-fn commit_floor(txn: &mut LocalTxn<'_>, floor: LogIndex, applied: LogIndex, lineage: &Lineage) -> Result<LocalOutcome, StorageError> {
+fn commit_floor(
+    txn: &mut LocalTxn<'_>,
+    floor: LogIndex,
+    applied: LogIndex,
+    lineage: &Lineage,
+) -> Result<LocalOutcome, StorageError> {
     if !watermarks::may_promise(txn.read(), floor, applied, lineage)? {
         return Ok(LocalOutcome::default());
     }

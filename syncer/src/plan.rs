@@ -13,9 +13,10 @@ use crate::ledger::deletions::{deletable, pending_deletion};
 use crate::ledger::owed::{owed, owed_from};
 use crate::local::{self, LocalOp};
 use crate::reason::Reason;
+use crate::resting::Resting;
 use farshore_meta::kv::{KvRead, StorageError};
 use farshore_types::{BlockKey, BucketId, ControlTime, LocalTime, LogIndex, SessionId, TaskId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Most leases that live at once; beyond it nobody gets more until some end.
 pub const LEASES_MAX: usize = 65_536;
@@ -23,16 +24,10 @@ pub const LEASES_MAX: usize = 65_536;
 pub const SLOTS_MAX: u32 = 1024;
 /// Most blocks that wait at the front for readers; at the bound further ones stay where they are in the order.
 pub const FRONT_MAX: usize = 4096;
-/// Most failed blocks that rest; at the bound a further one goes back into the order, to be met again when the cursor
-/// starts over.
-pub const RESTING_MAX: usize = 65_536;
 /// Most workers that may offer; a further one gets nothing.
 pub const WORKERS_MAX: usize = 4096;
 /// Owed, damaged or deletable rows read at a time.
 const PAGE: usize = 256;
-/// How long a failed block rests: doubled with every failure, within these bounds.
-pub const REST_MIN_US: LocalTime = 1_000_000;
-pub const REST_MAX_US: LocalTime = 300_000_000;
 /// How long nothing is looked for among deletions and damage after nothing was found there.
 const IDLE_US: LocalTime = 1_000_000;
 
@@ -42,13 +37,6 @@ pub struct DeletionWindow {
     pub gate: LogIndex,
     pub control: ControlTime,
     pub longest_lease: ControlTime,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    tries: u32,
-    until: LocalTime,
-    added: LogIndex,
 }
 
 type Place = (LogIndex, BlockKey);
@@ -65,10 +53,7 @@ pub struct Dispatcher {
     front: VecDeque<BlockKey>,
     fronted: BTreeSet<BlockKey>,
     ready: BTreeSet<Place>,
-    resting: BTreeMap<BlockKey, Rest>,
-    wakes: BTreeSet<(LocalTime, BlockKey)>,
-    /// The lowest place that the bound of `resting` has put back into the order.
-    spilled: Option<LogIndex>,
+    resting: Resting,
     damage_after: Option<BlockKey>,
     repairs: VecDeque<BlockKey>,
     repairs_idle_until: LocalTime,
@@ -91,9 +76,7 @@ impl Dispatcher {
             front: VecDeque::new(),
             fronted: BTreeSet::new(),
             ready: BTreeSet::new(),
-            resting: BTreeMap::new(),
-            wakes: BTreeSet::new(),
-            spilled: None,
+            resting: Resting::default(),
             damage_after: None,
             repairs: VecDeque::new(),
             repairs_idle_until: 0,
@@ -183,7 +166,7 @@ impl Dispatcher {
     pub fn settled(&mut self, block: BlockKey) {
         let copy = self.book.release(Held::Copy(block));
         self.book.release(Held::Delete(block));
-        self.wake(block);
+        self.resting.forget(block);
         if let Some(grant) = copy {
             self.fall_back(&grant);
         }
@@ -194,33 +177,8 @@ impl Dispatcher {
     pub fn failed(&mut self, task: TaskId, reason: Reason, now: LocalTime) -> Option<LocalOp> {
         let grant = self.book.end(task)?;
         let Held::Copy(block) = grant.held else { return None };
-        let tries = self.resting.get(&block).map_or(0, |rest| rest.tries).saturating_add(1);
-        self.rest(block, grant.added, tries, now);
+        let tries = self.resting.fail(block, grant.added, now);
         tries.is_power_of_two().then_some(LocalOp::Failing { block, reason, tries })
-    }
-
-    fn rest(&mut self, block: BlockKey, added: LogIndex, tries: u32, now: LocalTime) {
-        self.wake_only(block);
-        if self.resting.len() >= RESTING_MAX && !self.resting.contains_key(&block) {
-            self.spilled = Some(self.spilled.map_or(added, |lowest| lowest.min(added)));
-            return;
-        }
-        let until = now.saturating_add((REST_MIN_US << (tries - 1).min(20)).min(REST_MAX_US));
-        self.resting.insert(block, Rest { tries, until, added });
-        self.wakes.insert((until, block));
-    }
-
-    /// Takes a block out of the line of those that wake; what is known of its failures stays.
-    fn wake_only(&mut self, block: BlockKey) {
-        if let Some(rest) = self.resting.get(&block) {
-            self.wakes.remove(&(rest.until, block));
-        }
-    }
-
-    /// Forgets a block's failures.
-    fn wake(&mut self, block: BlockKey) {
-        self.wake_only(block);
-        self.resting.remove(&block);
     }
 
     /// A lease ended without a result: its block stands ready again, in its place.
@@ -237,24 +195,22 @@ impl Dispatcher {
         while let Some(grant) = self.book.expire_one(now) {
             self.fall_back(&grant);
         }
-        while let Some(&(until, block)) = self.wakes.first()
-            && until <= now
-        {
-            self.wakes.remove(&(until, block));
-            let added = self.resting.get(&block).map(|rest| rest.added).expect("what wakes has rested");
+        while let Some((added, block)) = self.resting.wake_one(now) {
+            // Damage stands in no order; its own walk meets it again.
             if added.0 > 0 {
                 self.ready.insert((added, block));
             }
         }
     }
 
-    fn is_resting(&self, block: BlockKey, now: LocalTime) -> bool {
-        self.resting.get(&block).is_some_and(|rest| rest.until > now)
-    }
-
     /// Gives free slots their next tasks, one a worker in turn, so that a large offer does not starve a small one.
     /// `random` draws task ids (law 7). While a pause is in force nobody gets anything.
-    pub fn next_leases(&mut self, kv: &dyn KvRead, now: LocalTime, random: &mut dyn FnMut() -> TaskId) -> Result<Vec<(SessionId, Lease)>, StorageError> {
+    pub fn next_leases(
+        &mut self,
+        kv: &dyn KvRead,
+        now: LocalTime,
+        random: &mut dyn FnMut() -> TaskId,
+    ) -> Result<Vec<(SessionId, Lease)>, StorageError> {
         self.advance(now);
         let mut leases = Vec::new();
         let Some(home) = home::home(kv)? else { return Ok(leases) };
@@ -276,7 +232,14 @@ impl Dispatcher {
         Ok(leases)
     }
 
-    fn grant(&mut self, worker: SessionId, bucket: BucketId, task: (TaskKind, Held, LogIndex), now: LocalTime, random: &mut dyn FnMut() -> TaskId) -> Lease {
+    fn grant(
+        &mut self,
+        worker: SessionId,
+        bucket: BucketId,
+        task: (TaskKind, Held, LogIndex),
+        now: LocalTime,
+        random: &mut dyn FnMut() -> TaskId,
+    ) -> Lease {
         const DRAWS_MAX: u32 = 8;
         let (kind, held, added) = task;
         let deadline = now.saturating_add(self.lease_us);
@@ -335,7 +298,7 @@ impl Dispatcher {
 
     /// An owed block that nobody holds and that does not rest: its add index, and whether HEAD comes first.
     fn leasable(&self, kv: &dyn KvRead, block: BlockKey, now: LocalTime) -> Result<Option<(LogIndex, bool)>, StorageError> {
-        if self.book.is_held(Held::Copy(block)) || self.is_resting(block, now) {
+        if self.book.is_held(Held::Copy(block)) || self.resting.is_resting(block, now) {
             return Ok(None);
         }
         Ok(owed(kv, block)?.map(|(added, row)| (added, row.unverified)))
@@ -345,10 +308,13 @@ impl Dispatcher {
     fn next_in_order(&mut self, kv: &dyn KvRead) -> Result<Option<Place>, StorageError> {
         if self.page.is_empty() {
             let rows = owed_from(kv, self.cursor, PAGE)?;
-            self.page = rows.into_iter().map(|(added, block, _)| (added, block)).filter(|place| (place.0, Some(place.1)) != self.cursor).collect();
+            self.page = rows
+                .into_iter()
+                .map(|(added, block, _)| (added, block))
+                .filter(|place| (place.0, Some(place.1)) != self.cursor)
+                .collect();
             if self.page.is_empty()
-                && self.wakes.is_empty()
-                && let Some(lowest) = self.spilled.take()
+                && let Some(lowest) = self.resting.take_spilled()
             {
                 self.cursor = (lowest, None);
             }
@@ -371,7 +337,7 @@ impl Dispatcher {
             }
         }
         while let Some(block) = self.repairs.pop_front() {
-            let free = !self.book.is_held(Held::Copy(block)) && !self.is_resting(block, now);
+            let free = !self.book.is_held(Held::Copy(block)) && !self.resting.is_resting(block, now);
             if free && damage(kv, block)?.is_some() {
                 return Ok(Some(block));
             }

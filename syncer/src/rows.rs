@@ -94,7 +94,8 @@ impl<'a> KeyReader<'a> {
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], StorageError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| StorageError::damaged(Space::Local, self.key, "a short key"))?;
+        let (head, rest) =
+            self.rest.split_first_chunk::<N>().ok_or_else(|| StorageError::damaged(Space::Local, self.key, "a short key"))?;
         self.rest = rest;
         Ok(*head)
     }

@@ -48,7 +48,12 @@ pub(crate) fn live_slices_after(kv: &dyn KvRead, after: Option<SliceId>, limit: 
 }
 
 /// At most `limit` live slices from `from` (inclusive) to `to` (exclusive), in order of ids.
-pub(crate) fn live_slices_in(kv: &dyn KvRead, from: SliceId, to: Option<SliceId>, limit: usize) -> Result<Vec<LiveSlice>, StorageError> {
+pub(crate) fn live_slices_in(
+    kv: &dyn KvRead,
+    from: SliceId,
+    to: Option<SliceId>,
+    limit: usize,
+) -> Result<Vec<LiveSlice>, StorageError> {
     farshore_meta::live_slices(kv, from, to)?.take(limit).map(|row| row.map(|(id, record)| with_id(id, record))).collect()
 }
 

@@ -49,7 +49,11 @@ fn a_bucket_that_agrees_has_no_findings_at_any_page_border() {
         all.extend(shore.add(HERE, 1));
     }
     let names = listing(&all);
-    assert_ne!(names, all.iter().map(|block| (block.object_name(), u64::from(block.size))).collect::<Vec<_>>(), "the orders differ");
+    assert_ne!(
+        names,
+        all.iter().map(|block| (block.object_name(), u64::from(block.size))).collect::<Vec<_>>(),
+        "the orders differ"
+    );
     for page in [1, 2, 3, 7, 1000] {
         assert_eq!(compare(&shore, shore.applied(), &names, page), [], "pages of {page}");
     }

@@ -109,7 +109,12 @@ fn law_14_a_floor_of_another_lineage_counts_up_to_where_the_two_divide() {
     shore.add(HERE, ONE);
     let mine = shore.header().lineage;
     let mut theirs = mine.clone();
-    theirs.0.push(Epoch { id: EpochId { number: 2, cluster: ClusterId(1) }, parent: mine.head_id(), start: LogIndex(3), chain: Chain([1; 32]) });
+    theirs.0.push(Epoch {
+        id: EpochId { number: 2, cluster: ClusterId(1) },
+        parent: mine.head_id(),
+        start: LogIndex(3),
+        chain: Chain([1; 32]),
+    });
     let other = ClusterId(1);
     shore.local(LocalOp::KnownFloors(vec![(other, LogIndex(50), theirs.clone())]));
     shore.read(|kv| {
@@ -165,7 +170,10 @@ fn law_15_a_write_off_is_audited_shown_for_ever_and_can_be_undone() {
     let mut shore = Shore::new();
     let blocks = shore.add(THERE, ONE);
     let added = shore.applied();
-    assert!(!shore.local(LocalOp::WriteOff { block: BlockKey { index: 5, ..blocks[0] }, reason: "x".into(), by: "y".into() }).done, "it is not owed");
+    assert!(
+        !shore.local(LocalOp::WriteOff { block: BlockKey { index: 5, ..blocks[0] }, reason: "x".into(), by: "y".into() }).done,
+        "it is not owed"
+    );
     assert!(shore.local(LocalOp::WriteOff { block: blocks[0], reason: "lost with its only disk".into(), by: "ann".into() }).done);
     assert_eq!((shore.marks().data_synced, shore.marks().written_off, shore.owed().len()), (Some(added), 1, 0));
     assert!(shore.local(LocalOp::UndoWriteOff { block: blocks[0], by: "bob".into() }).done);
@@ -179,10 +187,7 @@ fn law_16_evidence_must_agree_with_metadata() {
     let mut shore = Shore::new();
     let blocks = shore.add(THERE, BLOCK + 5);
     let good = proof(blocks[1]);
-    let wrong = [
-        Completion { crc32c: good.crc32c + 1, ..good },
-        Completion { length: good.length + 1, ..good },
-    ];
+    let wrong = [Completion { crc32c: good.crc32c + 1, ..good }, Completion { length: good.length + 1, ..good }];
     for wrong in wrong {
         let outcome = shore.local(LocalOp::Completions(vec![wrong]));
         assert_eq!((outcome.copied, outcome.rejected.len()), (0, 1), "{wrong:?}");
@@ -191,7 +196,10 @@ fn law_16_evidence_must_agree_with_metadata() {
     assert_eq!(shore.marks().failing.get(&Reason::Evidence), Some(&1));
     let unknown = Completion { block: BlockKey { size: 6, ..blocks[1] }, ..good };
     assert_eq!(shore.local(LocalOp::Completions(vec![unknown])).stale, 1);
-    assert_eq!(shore.local(LocalOp::Completions(vec![good, good])), LocalOutcome { copied: 1, stale: 1, done: true, ..LocalOutcome::default() });
+    assert_eq!(
+        shore.local(LocalOp::Completions(vec![good, good])),
+        LocalOutcome { copied: 1, stale: 1, done: true, ..LocalOutcome::default() }
+    );
     assert_eq!(shore.owed(), blocks[..1]);
 }
 
@@ -255,7 +263,11 @@ fn a_reset_makes_the_ledger_the_difference_of_old_and_new() {
     // What the old cluster's Local rows say goes over to the new shared state.
     let mut kv = new.store.write().unwrap();
     let before = old.store.read().unwrap();
-    let rows: Vec<_> = before.scan(farshore_meta::kv::Space::Local, &[], None).unwrap().map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect();
+    let rows: Vec<_> = before
+        .scan(farshore_meta::kv::Space::Local, &[], None)
+        .unwrap()
+        .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap())
+        .collect();
     let stale: Vec<_> = kv.scan(farshore_meta::kv::Space::Local, &[], None).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
     for key in stale {
         kv.delete(farshore_meta::kv::Space::Local, &key).unwrap();

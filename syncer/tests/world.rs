@@ -29,7 +29,12 @@ fn the_laws_hold_in_every_world() {
         }
     }
     let replay = "replay one: FARSHORE_SEED=<seed> cargo test -p farshore-syncer --test world -- --nocapture replay";
-    assert!(broken.is_empty(), "{} of {seeds} worlds broke a law\n{}\n{replay}", broken.len(), broken[..broken.len().min(10)].join("\n"));
+    assert!(
+        broken.is_empty(),
+        "{} of {seeds} worlds broke a law\n{}\n{replay}",
+        broken.len(),
+        broken[..broken.len().min(10)].join("\n")
+    );
 }
 
 #[test]

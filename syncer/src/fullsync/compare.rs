@@ -189,7 +189,13 @@ impl Comparer {
     }
 
     /// One directory: objects in order of blocks, against the live slices of its ids.
-    fn compare(&self, kv: &dyn KvRead, directory: u64, objects: &[(BlockKey, u64)], findings: &mut Vec<Finding>) -> Result<(), StorageError> {
+    fn compare(
+        &self,
+        kv: &dyn KvRead,
+        directory: u64,
+        objects: &[(BlockKey, u64)],
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), StorageError> {
         let (from, to) = group_bounds(directory);
         let mut objects = objects.iter().peekable();
         for slice in slices::live_slices_in(kv, from, to, GROUP_SLICES as usize)? {

@@ -9,4 +9,6 @@ mod compare;
 pub(crate) mod state;
 
 pub use compare::{CompareError, Comparer, GROUP_OBJECTS_MAX, GROUP_SLICES, Listed, PAGE_NAMES_MAX, RANGES_MAX};
-pub use state::{FINDINGS_KEPT, FOREIGN_NAME_MAX, Finding, FindingKind, FullSync, GROUP_FINDINGS_MAX, Report, findings, fullsync, is_due};
+pub use state::{
+    FINDINGS_KEPT, FOREIGN_NAME_MAX, Finding, FindingKind, FullSync, GROUP_FINDINGS_MAX, Report, findings, fullsync, is_due,
+};

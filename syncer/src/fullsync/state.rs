@@ -111,7 +111,12 @@ pub(crate) fn schedule(txn: &mut LocalTxn<'_>, interval: ControlTime, control: C
 }
 
 /// Starts a run, unless one runs.
-pub(crate) fn start(txn: &mut LocalTxn<'_>, begin: LogIndex, applied: LogIndex, control: ControlTime) -> Result<Option<u64>, StorageError> {
+pub(crate) fn start(
+    txn: &mut LocalTxn<'_>,
+    begin: LogIndex,
+    applied: LogIndex,
+    control: ControlTime,
+) -> Result<Option<u64>, StorageError> {
     let mut state = fullsync(txn.read())?;
     if state.running.is_some() || begin > applied {
         return Ok(None);
@@ -132,7 +137,13 @@ pub(crate) fn cancel(txn: &mut LocalTxn<'_>) -> Result<(), StorageError> {
 }
 
 /// Ends the run.
-pub(crate) fn finish(txn: &mut LocalTxn<'_>, run: u64, listed: u64, partial: bool, control: ControlTime) -> Result<bool, StorageError> {
+pub(crate) fn finish(
+    txn: &mut LocalTxn<'_>,
+    run: u64,
+    listed: u64,
+    partial: bool,
+    control: ControlTime,
+) -> Result<bool, StorageError> {
     let mut state = fullsync(txn.read())?;
     let Some(mut report) = state.running.take_if(|report| report.run == run) else { return Ok(false) };
     report.finished = Some(control);
@@ -154,7 +165,12 @@ fn retire(txn: &mut LocalTxn<'_>, state: &mut FullSync, report: Report) -> Resul
 
 /// Takes findings of the running sync in. Each is judged again against the state as it is now: what was dropped or owed
 /// meanwhile is no damage (hazard: expected is re-read in apply for each repair).
-pub(crate) fn group(ledger: &mut Ledger<'_, '_>, run: u64, findings: &[Finding], control: ControlTime) -> Result<u64, StorageError> {
+pub(crate) fn group(
+    ledger: &mut Ledger<'_, '_>,
+    run: u64,
+    findings: &[Finding],
+    control: ControlTime,
+) -> Result<u64, StorageError> {
     let mut state = fullsync(ledger.txn.read())?;
     let Some(mut report) = state.running.take_if(|report| report.run == run) else { return Ok(0) };
     let mut damaged = 0;
@@ -175,13 +191,20 @@ pub(crate) fn group(ledger: &mut Ledger<'_, '_>, run: u64, findings: &[Finding],
 
 fn shortened(finding: &Finding) -> Finding {
     match finding {
-        Finding::Foreign { name, size } => Finding::Foreign { name: name[..name.floor_char_boundary(FOREIGN_NAME_MAX)].to_owned(), size: *size },
+        Finding::Foreign { name, size } => {
+            Finding::Foreign { name: name[..name.floor_char_boundary(FOREIGN_NAME_MAX)].to_owned(), size: *size }
+        }
         other => other.clone(),
     }
 }
 
 /// What a finding means now; `None`: nothing any more.
-fn judge(ledger: &mut Ledger<'_, '_>, finding: &Finding, begin: LogIndex, control: ControlTime) -> Result<Option<FindingKind>, StorageError> {
+fn judge(
+    ledger: &mut Ledger<'_, '_>,
+    finding: &Finding,
+    begin: LogIndex,
+    control: ControlTime,
+) -> Result<Option<FindingKind>, StorageError> {
     let (block, kind) = match finding {
         Finding::Missing(block) => (*block, DamageKind::Missing),
         Finding::WrongSize { block, .. } => (*block, DamageKind::WrongSize),
@@ -203,7 +226,13 @@ fn judge(ledger: &mut Ledger<'_, '_>, finding: &Finding, begin: LogIndex, contro
 
 /// Lists a live block as damaged, unless it is listed already, if it ought to be here: not owed, not written off, not hidden by the history, and
 /// where a begin index is given, added by then.
-pub(crate) fn damage_found(ledger: &mut Ledger<'_, '_>, block: BlockKey, kind: DamageKind, begin: Option<LogIndex>, control: ControlTime) -> Result<bool, StorageError> {
+pub(crate) fn damage_found(
+    ledger: &mut Ledger<'_, '_>,
+    block: BlockKey,
+    kind: DamageKind,
+    begin: Option<LogIndex>,
+    control: ControlTime,
+) -> Result<bool, StorageError> {
     let kv = ledger.txn.read();
     let Some(slice) = slices::live_slice(kv, block.slice)? else { return Ok(false) };
     let expected = slice.has(block, ledger.home.block_size)
@@ -217,4 +246,3 @@ pub(crate) fn damage_found(ledger: &mut Ledger<'_, '_>, block: BlockKey, kind: D
     ledger.list_damage(block, DamageRow { kind, added: slice.added, found: control, tries: 0, reason: None })?;
     Ok(true)
 }
-

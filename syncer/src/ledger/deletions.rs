@@ -36,7 +36,13 @@ pub fn pending_deletion(kv: &dyn KvRead, block: BlockKey) -> Result<Option<LogIn
 /// At most `limit` blocks whose objects may be deleted now, oldest drop first: dropped at or below `gate`
 /// ([`crate::gate`]), and longer ago than the longest session lease. `control` must be of the clock that
 /// [`crate::apply_changes`] was given.
-pub fn deletable(kv: &dyn KvRead, gate: LogIndex, control: ControlTime, longest_lease: ControlTime, limit: usize) -> Result<Vec<BlockKey>, StorageError> {
+pub fn deletable(
+    kv: &dyn KvRead,
+    gate: LogIndex,
+    control: ControlTime,
+    longest_lease: ControlTime,
+    limit: usize,
+) -> Result<Vec<BlockKey>, StorageError> {
     let end = Key::new(prefix::DELETION).number(gate.0.saturating_add(1)).done();
     let mut found = Vec::new();
     for row in kv.scan(Space::Local, prefix::DELETION, Some(&end))?.take(limit.min(DELETABLE_MAX)) {

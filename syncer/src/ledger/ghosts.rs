@@ -72,7 +72,8 @@ impl Ledger<'_, '_> {
 
     /// Forgets the intervals that the committed floor has passed (laws 13, 14).
     pub fn forget_ghosts(&mut self, floor: LogIndex) -> Result<(), StorageError> {
-        let forgotten = self.txn.delete_range(prefix::GHOST, &Key::new(prefix::GHOST).number(floor.0.saturating_add(1)).done())?;
+        let forgotten =
+            self.txn.delete_range(prefix::GHOST, &Key::new(prefix::GHOST).number(floor.0.saturating_add(1)).done())?;
         self.counters.ghosts = self.counters.ghosts.checked_sub(forgotten).expect("a ghost is counted before it is forgotten");
         if forgotten == 0 {
             return Ok(());

@@ -45,7 +45,11 @@ pub fn owed(kv: &dyn KvRead, block: BlockKey) -> Result<Option<(LogIndex, OwedRo
 }
 
 /// At most `limit` owed blocks from `from` (inclusive) on, oldest add first; pages through the whole list.
-pub fn owed_from(kv: &dyn KvRead, from: (LogIndex, Option<BlockKey>), limit: usize) -> Result<Vec<(LogIndex, BlockKey, OwedRow)>, StorageError> {
+pub fn owed_from(
+    kv: &dyn KvRead,
+    from: (LogIndex, Option<BlockKey>),
+    limit: usize,
+) -> Result<Vec<(LogIndex, BlockKey, OwedRow)>, StorageError> {
     let start = match from.1 {
         Some(block) => owed_key(from.0, block),
         None => Key::new(prefix::OWED).number(from.0.0).done(),

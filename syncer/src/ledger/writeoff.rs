@@ -55,8 +55,13 @@ pub fn is_written_off(kv: &dyn KvRead, block: BlockKey) -> Result<bool, StorageE
 }
 
 /// At most `limit` write-offs after `after` (exclusive), by block.
-pub fn written_off_after(kv: &dyn KvRead, after: Option<BlockKey>, limit: usize) -> Result<Vec<(BlockKey, WrittenOff)>, StorageError> {
-    let from = after.map_or_else(|| prefix::WRITTEN_OFF.to_vec(), |block| Key::new(prefix::WRITTEN_OFF).block(block).byte(0).done());
+pub fn written_off_after(
+    kv: &dyn KvRead,
+    after: Option<BlockKey>,
+    limit: usize,
+) -> Result<Vec<(BlockKey, WrittenOff)>, StorageError> {
+    let from =
+        after.map_or_else(|| prefix::WRITTEN_OFF.to_vec(), |block| Key::new(prefix::WRITTEN_OFF).block(block).byte(0).done());
     kv.scan(Space::Local, &from, Some(&end_of(prefix::WRITTEN_OFF)))?
         .take(limit)
         .map(|row| {
@@ -79,7 +84,13 @@ impl Ledger<'_, '_> {
     }
 
     /// Ends a standing write-off, if there is one; the row stays.
-    pub fn end_write_off(&mut self, block: BlockKey, state: WriteOffState, at: ControlTime, applied: LogIndex) -> Result<Option<WrittenOff>, StorageError> {
+    pub fn end_write_off(
+        &mut self,
+        block: BlockKey,
+        state: WriteOffState,
+        at: ControlTime,
+        applied: LogIndex,
+    ) -> Result<Option<WrittenOff>, StorageError> {
         assert!(state != WriteOffState::Standing, "a write-off ends in another state");
         match written_off(self.txn.read(), block)? {
             Some(row) if row.state == WriteOffState::Standing => {

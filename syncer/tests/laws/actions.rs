@@ -157,9 +157,15 @@ impl World {
         let proof = Completion { task: TaskId([0; 16]), block, length: block.size, crc32c, incarnation };
         if self.r.chance(10) {
             let before = self.c[k].owed();
-            let wrong = if self.r.chance(50) { Completion { crc32c: !crc32c, ..proof } } else { Completion { length: block.size + 1, ..proof } };
+            let wrong = if self.r.chance(50) {
+                Completion { crc32c: !crc32c, ..proof }
+            } else {
+                Completion { length: block.size + 1, ..proof }
+            };
             let outcome = self.c[k].local(&LocalOp::Completions(vec![wrong]));
-            demand(outcome.rejected.len() == 1 && self.c[k].owed() == before, 16, || format!("{k} took false evidence for {block}"))?;
+            demand(outcome.rejected.len() == 1 && self.c[k].owed() == before, 16, || {
+                format!("{k} took false evidence for {block}")
+            })?;
         }
         self.answers.push((k, proof));
         if self.r.chance(60) { self.answer(self.answers.len() - 1) } else { Ok(()) }
@@ -309,7 +315,8 @@ impl World {
             let absent = self.absent_at(k, to);
             demand(absent.is_empty(), 13, || format!("{k} promoted at data {to} without {absent:?}"))?;
         }
-        self.c[k].heard = self.c.iter().filter(|c| c.up).map(|c| c.heard.max(c.lineage().head_id().number)).max().unwrap_or_default();
+        self.c[k].heard =
+            self.c.iter().filter(|c| c.up).map(|c| c.heard.max(c.lineage().head_id().number)).max().unwrap_or_default();
         self.c[k].queue.clear();
         self.start_epoch(k)
     }

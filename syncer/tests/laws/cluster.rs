@@ -96,7 +96,11 @@ impl Cluster {
         let lineage = self.lineage();
         self.read(|kv| {
             let marks = farshore_syncer::watermarks(kv, self.applied(), &lineage).unwrap();
-            assert_eq!(marks.data_synced, farshore_syncer::data_synced(kv, self.applied(), &lineage).unwrap(), "two ways to one figure");
+            assert_eq!(
+                marks.data_synced,
+                farshore_syncer::data_synced(kv, self.applied(), &lineage).unwrap(),
+                "two ways to one figure"
+            );
             marks.data_synced
         })
     }

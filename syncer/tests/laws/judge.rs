@@ -39,7 +39,12 @@ impl Cover {
     fn covered(&self) -> Vec<bool> {
         let mut depth = 0;
         let steps = self.0[..self.0.len() - 1].iter();
-        steps.map(|step| { depth += step; depth > 0 }).collect()
+        steps
+            .map(|step| {
+                depth += step;
+                depth > 0
+            })
+            .collect()
     }
 }
 
@@ -103,7 +108,9 @@ impl World {
         let bytes: u64 = owed.iter().map(|block| u64::from(block.size)).sum();
         let unverified = c.owed().iter().filter(|(_, unverified)| *unverified).count() as u64;
         let agree = marks.blocks_behind == owed.len() as u64 + marks.damaged && marks.unverified == unverified;
-        demand(agree && (marks.bytes_behind.0 == bytes || marks.damaged > 0), 13, || format!("{k}: {marks:?} but {} owed, {bytes} bytes", owed.len()))
+        demand(agree && (marks.bytes_behind.0 == bytes || marks.damaged > 0), 13, || {
+            format!("{k}: {marks:?} but {} owed, {bytes} bytes", owed.len())
+        })
     }
 
     /// Everything returns, is applied, copied and reported: then all are equal and nothing is owed.
@@ -152,13 +159,17 @@ impl World {
     fn check_rest(&self, k: usize) -> Step {
         let (c, p) = (&self.c[k], &self.c[self.primary]);
         let digest = |c: &Cluster| c.read(|kv| (farshore_meta::digest(kv).unwrap(), farshore_meta::digest_of(kv).unwrap()));
-        demand(c.chain() == p.chain() && c.applied() == p.applied(), 3, || format!("{k} at {} differs from the primary at {}", c.applied(), p.applied()))?;
+        demand(c.chain() == p.chain() && c.applied() == p.applied(), 3, || {
+            format!("{k} at {} differs from the primary at {}", c.applied(), p.applied())
+        })?;
         demand(digest(c) == digest(p), 2, || format!("{k} and the primary have other shared states"))?;
         let all = c.owed();
         let owed: Vec<&BlockKey> = all.iter().map(|(block, _)| block).filter(|block| !self.lost.contains(block)).collect();
         demand(owed.is_empty(), 13, || format!("{k} still owes {owed:?}"))?;
         let synced = c.data_synced();
-        demand(!all.is_empty() || synced == Some(c.applied()), 13, || format!("{k}: data_synced {synced:?} of {}, nothing owed", c.applied()))?;
+        demand(!all.is_empty() || synced == Some(c.applied()), 13, || {
+            format!("{k}: data_synced {synced:?} of {}, nothing owed", c.applied())
+        })?;
         self.check_deleted(k)
     }
 
@@ -168,7 +179,8 @@ impl World {
             return Ok(());
         }
         let spans = spans(&self.c[k]);
-        let left: Vec<&BlockKey> = spans.iter().filter(|(block, (_, d))| *d < INF && self.bucket[k].contains(block)).map(|(block, _)| block).collect();
+        let left: Vec<&BlockKey> =
+            spans.iter().filter(|(block, (_, d))| *d < INF && self.bucket[k].contains(block)).map(|(block, _)| block).collect();
         demand(left.is_empty(), 14, || format!("{k} holds {left:?}, which were dropped"))
     }
 }

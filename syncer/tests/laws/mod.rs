@@ -73,7 +73,11 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, pace: Pace, trace: bool) -> Result<World, Broken> {
         let mut r = Random::new(seed);
-        let weights = actions::WEIGHTS.iter().map(|(_, calm, restless)| if pace == Pace::Calm { calm } else { restless }).map(|weight| weight * [2, 5, 10][r.below(3)]).collect();
+        let weights = actions::WEIGHTS
+            .iter()
+            .map(|(_, calm, restless)| if pace == Pace::Calm { calm } else { restless })
+            .map(|weight| weight * [2, 5, 10][r.below(3)])
+            .collect();
         let paces = (0..REGIONS).map(|_| [3, 10, 20][r.below(3)]).collect();
         let mut world = World {
             r,
@@ -120,7 +124,14 @@ impl World {
         print!("{:4} {action:8} {k} | primary {}", self.now, self.primary);
         for c in &self.c {
             let state = if c.up { "up" } else { "down" };
-            print!(" | {} {state} applied {} data_synced {:?} floor {} owed {}", c.id, c.applied(), c.data_synced().map(|i| i.0), c.floor(), c.owed().len());
+            print!(
+                " | {} {state} applied {} data_synced {:?} floor {} owed {}",
+                c.id,
+                c.applied(),
+                c.data_synced().map(|i| i.0),
+                c.floor(),
+                c.owed().len()
+            );
         }
         println!();
     }

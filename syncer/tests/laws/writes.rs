@@ -30,7 +30,13 @@ impl World {
 
     pub(super) fn format(&mut self) {
         let regions = (0..REGIONS as u8)
-            .map(|id| RegionRecord { id: RegionId(id), name: format!("r{id}"), cluster: Some(ClusterId(id)), incarnation: MANY, bucket: Uuid([id; 16]) })
+            .map(|id| RegionRecord {
+                id: RegionId(id),
+                name: format!("r{id}"),
+                cluster: Some(ClusterId(id)),
+                incarnation: MANY,
+                bucket: Uuid([id; 16]),
+            })
             .collect();
         self.write(SharedBody::Control(Control::Format(VolumeRecord {
             name: "world".into(),
@@ -134,7 +140,8 @@ impl World {
     /// A file with a live slice; `linked`: one that still has its name.
     fn file_of_some_slice(&mut self, linked: bool) -> Option<Ino> {
         let (live, orphans) = self.c[self.primary].read(|kv| {
-            let live: Vec<Ino> = farshore_meta::live_slices(kv, SliceId(0), None).unwrap().map(|row| row.unwrap().1.ino).collect();
+            let live: Vec<Ino> =
+                farshore_meta::live_slices(kv, SliceId(0), None).unwrap().map(|row| row.unwrap().1.ino).collect();
             (live, farshore_meta::orphans(kv, usize::MAX).unwrap())
         });
         let files: Vec<Ino> = live.into_iter().filter(|ino| !linked || !orphans.contains(ino)).collect();
