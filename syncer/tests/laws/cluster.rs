@@ -24,6 +24,8 @@ pub struct Cluster {
     pub up: bool,
     pub store: Memory,
     pub log: Vec<Rc<Record>>,
+    /// As the header has it; read again whenever it can have changed.
+    lineage: Lineage,
     /// Proposed, not yet applied.
     pub queue: VecDeque<Rc<Record>>,
     /// The lineage that it follows.
@@ -48,6 +50,7 @@ impl Cluster {
             up: true,
             store: Memory::new(),
             log: Vec::new(),
+            lineage: Lineage::default(),
             queue: VecDeque::new(),
             target: Lineage::default(),
             starts: 0,
@@ -85,7 +88,7 @@ impl Cluster {
     }
 
     pub fn lineage(&self) -> Lineage {
-        self.header().lineage
+        self.lineage.clone()
     }
 
     pub fn bucket(&self) -> BucketId {
@@ -130,6 +133,9 @@ impl Cluster {
         let applied = farshore_meta::apply_shared(&mut *kv, &Stamped { index, chain, entry }).unwrap();
         let effects = farshore_syncer::apply_changes(&mut LocalTxn::new(&mut *kv), &applied.changes, index, control).unwrap();
         kv.commit().unwrap();
+        if matches!(entry.body, SharedBody::Control(Control::Start { .. })) {
+            self.lineage = self.header().lineage;
+        }
         self.follow_blocks(&applied.changes);
         self.log.push(Rc::new(Record { index, previous, chain, entry: entry.clone(), changes: applied.changes.clone() }));
         (applied, effects)
@@ -163,6 +169,7 @@ impl Cluster {
         let changes = farshore_meta::rewind(&mut *kv, to)?;
         farshore_syncer::apply_changes(&mut LocalTxn::new(&mut *kv), &changes, to, ControlTime(0)).unwrap();
         kv.commit().unwrap();
+        self.lineage = self.header().lineage;
         let planted = farshore_syncer::plant::is(farshore_syncer::plant::Plant::RewindWithoutReowing);
         for record in self.log.split_off(to.0 as usize) {
             let added = record.changes.added.iter().map(|slice| (slice.id, slice.size));

@@ -62,7 +62,9 @@ impl World {
             let same = common == 0 || c.log[common - 1].chain == p.log[common - 1].chain;
             demand(same, 3, || format!("{k} is no prefix of {}", self.primary))?;
             let header = c.header();
-            demand(header.index == c.applied() && (header.chain == c.chain()), 1, || format!("{k} is not dense"))?;
+            demand(header.index == c.applied() && header.chain == c.chain() && header.lineage == c.lineage(), 1, || {
+                format!("{k} is not dense")
+            })?;
             if !self.wiped.contains(&k) {
                 self.check_blocks(k)?;
             }
