@@ -80,9 +80,10 @@ impl Site {
         }
         let name = object_name(&self.volume, &block.key);
         self.counters.bucket_get();
+        let started = Instant::now();
         let result = self.bucket.get(&name).await;
         self.breaker.saw(&result);
-        self.counted("get", &result);
+        self.counted("get", started, &result);
         match result {
             Ok((data, _)) if is_block(&data, block) => Ok(data),
             Ok((data, _)) => Err(SiteError::Damaged(format!("{} bytes of crc32c {:#010x}", data.len(), crc32c::crc32c(&data)))),
@@ -95,13 +96,14 @@ impl Site {
     /// Stores a block if it is not there; a block that is there must be the same (law 16).
     pub async fn put(&self, key: &BlockKey, data: Bytes, crc32c: u32) -> Result<(), BucketError> {
         self.counters.bucket_put();
+        let started = Instant::now();
         let result = self.bucket.put_new(&object_name(&self.volume, key), data, crc32c).await;
         self.breaker.saw(&result);
-        self.counted("put", &result);
+        self.counted("put", started, &result);
         result.map(drop)
     }
 
-    fn counted<T>(&self, operation: &'static str, result: &Result<T, BucketError>) {
+    fn counted<T>(&self, operation: &'static str, started: Instant, result: &Result<T, BucketError>) {
         let outcome = match result {
             Ok(_) => "ok",
             Err(BucketError::NotFound { .. }) => "absent",
@@ -110,6 +112,8 @@ impl Site {
             Err(_) => "error",
         };
         let bucket = self.region.clone();
+        metrics::histogram!("farshore_bucket_request_duration_seconds", "bucket" => bucket.clone(), "operation" => operation)
+            .record(started.elapsed());
         metrics::counter!("farshore_bucket_requests_total", "bucket" => bucket, "operation" => operation, "outcome" => outcome)
             .increment(1);
     }

@@ -8,10 +8,9 @@ use super::link::{self, Finder, Link, LinkError, frame};
 use super::window::Window;
 use super::{Observer, OpAnswer, OpError, OpRequest, QueryAnswer, QueryRequest, Shared};
 use crate::backoff;
-use crate::invalidation::Invalidation;
-use farshore_types::{BlockKey, EpochId, ErrorKind, Ino, LogIndex, Outcome, Query, QueryReply, SessionId, SessionInfo};
-use farshore_wire::v1::{self, client_frame::Frame as Send, server_frame::Frame as Recv};
-use farshore_wire::{decode, encode};
+use farshore_types::{BlockKey, EpochId, Query, SessionId, SessionInfo};
+use farshore_wire::encode;
+use farshore_wire::v1::{self, client_frame::Frame as Send};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,13 +48,13 @@ pub(crate) struct SessionConfig {
     pub nodes: Vec<String>,
 }
 
-struct QueryWaiter {
+pub(super) struct QueryWaiter {
     query: Query,
-    answer: oneshot::Sender<QueryAnswer>,
+    pub(super) answer: oneshot::Sender<QueryAnswer>,
 }
 
 /// Why a connection ended.
-enum End {
+pub(super) enum End {
     Closed,
     /// Connect again and send again.
     Broken(String),
@@ -67,8 +66,8 @@ enum End {
 
 pub(crate) struct Driver {
     config: SessionConfig,
-    observer: Arc<dyn Observer>,
-    shared: Arc<Shared>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) shared: Arc<Shared>,
     ops: mpsc::Receiver<OpRequest>,
     queries: mpsc::Receiver<QueryRequest>,
     notes: mpsc::Receiver<BlockKey>,
@@ -78,13 +77,13 @@ pub(crate) struct Driver {
     /// Whether the cluster has welcomed this session before.
     opened: bool,
     epoch: EpochId,
-    window: Window<oneshot::Sender<OpAnswer>>,
-    asked: BTreeMap<u64, QueryWaiter>,
+    pub(super) window: Window<oneshot::Sender<OpAnswer>>,
+    pub(super) asked: BTreeMap<u64, QueryWaiter>,
     next_query: u64,
     outbox: VecDeque<v1::ClientFrame>,
     /// When to send everything unanswered again.
     resend_at: Option<Instant>,
-    resends: u32,
+    pub(super) resends: u32,
 }
 
 impl Driver {
@@ -273,7 +272,7 @@ impl Driver {
         self.resend_all();
     }
 
-    fn saw(&self, index: u64) {
+    pub(super) fn saw(&self, index: u64) {
         self.shared.highest_index.fetch_max(index, Ordering::AcqRel);
     }
 
@@ -286,7 +285,7 @@ impl Driver {
         self.ask_ids(&ids);
     }
 
-    fn resend_later(&mut self) {
+    pub(super) fn resend_later(&mut self) {
         if self.resend_at.is_none() {
             self.resend_at = Some(Instant::now() + backoff::delay(RESEND_FIRST, RESEND_MAX, self.resends));
             self.resends = self.resends.saturating_add(1);
@@ -342,82 +341,6 @@ impl Driver {
             let queries = ids.iter().map(|id| v1::QueryRequest { id: *id, query: encode(&self.asked[id].query) }).collect();
             self.outbox.push_back(frame(Send::Queries(v1::Queries { queries })));
         }
-    }
-
-    fn received(&mut self, message: v1::ServerFrame) -> Option<End> {
-        match message.frame? {
-            Recv::Replies(replies) => replies.replies.into_iter().find_map(|reply| self.replied(reply)),
-            Recv::Answers(answers) => answers.answers.into_iter().find_map(|answer| self.answered(answer)),
-            Recv::Invalidations(invalidations) => {
-                self.invalidate(invalidations);
-                None
-            }
-            Recv::Refused(refused) => Some(match refused.kind() {
-                v1::refused::Kind::SessionLost | v1::refused::Kind::Stale => End::SessionLost(refused.text),
-                _ => End::Moved(Some(refused.leader).filter(|leader| !leader.is_empty())),
-            }),
-            // Leases are a worker's, which has a stream of its own; a second welcome says nothing new.
-            Recv::Welcome(_) | Recv::Leases(_) | Recv::Revoked(_) => None,
-        }
-    }
-
-    fn replied(&mut self, reply: v1::Reply) -> Option<End> {
-        let outcome: Outcome = match decode(&reply.outcome) {
-            Ok(outcome) => outcome,
-            Err(error) => return Some(End::Broken(error.to_string())),
-        };
-        if let Err(kind) = outcome
-            && let Some(end) = self.not_now(kind)
-        {
-            return end;
-        }
-        self.saw(reply.log_index);
-        self.resends = 0;
-        if let Some(waiter) = self.window.answer(reply.sequence) {
-            let _ = waiter.send(outcome.map(|reply_| (reply_, LogIndex(reply.log_index))).map_err(OpError::Refused));
-        }
-        None
-    }
-
-    fn answered(&mut self, answer: v1::Answer) -> Option<End> {
-        let result: Result<QueryReply, ErrorKind> = match decode(&answer.result) {
-            Ok(result) => result,
-            Err(error) => return Some(End::Broken(error.to_string())),
-        };
-        if let Err(kind) = result
-            && let Some(end) = self.not_now(kind)
-        {
-            return end;
-        }
-        self.saw(answer.log_index);
-        if let Some(waiter) = self.asked.remove(&answer.id) {
-            let _ = waiter.answer.send(result.map(|reply| (reply, LogIndex(answer.log_index))).map_err(OpError::Refused));
-        }
-        None
-    }
-
-    /// Answers that say nothing about the request but when or where to send it again. `Some(None)`: stay connected.
-    fn not_now(&mut self, kind: ErrorKind) -> Option<Option<End>> {
-        match kind {
-            ErrorKind::NotLeader | ErrorKind::Fenced => Some(Some(End::Moved(None))),
-            ErrorKind::SessionLost => Some(Some(End::SessionLost("the cluster does not know the session".to_owned()))),
-            kind if kind.is_retryable() => {
-                self.resend_later();
-                Some(None)
-            }
-            _ => None,
-        }
-    }
-
-    fn invalidate(&mut self, message: v1::Invalidations) {
-        self.saw(message.log_index);
-        if message.reset {
-            return self.observer.reset();
-        }
-        let inodes = message.inodes.into_iter().map(|ino| Invalidation::Inode(Ino(ino)));
-        let entries =
-            message.entries.into_iter().map(|entry| Invalidation::Entry { parent: Ino(entry.parent), name: entry.name.to_vec() });
-        self.observer.invalidated(inodes.chain(entries).collect());
     }
 }
 

@@ -132,12 +132,13 @@ impl Finder {
     /// The node did not serve; how long to wait before the next attempt.
     pub fn failed(&mut self, leader: Option<&str>) -> Duration {
         let was_hint = self.hint.take();
-        if let Some(leader) = leader.filter(|leader| !leader.is_empty() && was_hint.as_deref() != Some(*leader)) {
-            if self.hints < HINTS_MAX {
-                self.hints += 1;
-                self.hint = Some(leader.to_owned());
-                return Duration::ZERO;
-            }
+        let new_hint = leader.filter(|leader| !leader.is_empty() && was_hint.as_deref() != Some(*leader));
+        if let Some(leader) = new_hint
+            && self.hints < HINTS_MAX
+        {
+            self.hints += 1;
+            self.hint = Some(leader.to_owned());
+            return Duration::ZERO;
         }
         if was_hint.is_none() {
             self.at = (self.at + 1) % self.nodes.len();

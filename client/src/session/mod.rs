@@ -5,8 +5,9 @@
 //! sends an old one's. Owns also which inodes are held open, since every connection begins with that list.
 //!
 //! One task drives the stream (`driver`); callers talk to it through bounded queues and wait for their answer, at most
-//! as long as their deadline. `window` keeps the sequences, `link` finds the leader and shakes hands.
+//! as long as their deadline. `answers` says what each answer means, `window` keeps the sequences, `link` finds the leader and shakes hands.
 
+mod answers;
 mod driver;
 pub(crate) mod link;
 mod window;
@@ -182,9 +183,14 @@ impl Session {
         false
     }
 
+    /// Asks the driver to end the session, and does not wait.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
     /// Ends the session at its own wish. Waits until the driver has stopped, at most the call timeout.
     pub async fn shutdown(&self) {
-        self.closed.send_replace(true);
+        self.close();
         let _ = tokio::time::timeout(self.call_timeout, self.closed.closed()).await;
     }
 }

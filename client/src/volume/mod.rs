@@ -89,3 +89,10 @@ impl Volume {
         Err(FsError::refused(ErrorKind::ReadOnly, context()))
     }
 }
+
+impl Drop for Volume {
+    /// A volume that nobody uses any more holds no session: caches and driver know each other, so it is told.
+    fn drop(&mut self) {
+        self.session.close();
+    }
+}

@@ -60,11 +60,12 @@ impl OpenInode {
         if attr.version < before {
             return;
         }
+        // An invalidation that came while the answer was on its way may be of a newer version still.
+        known.fresh = known.changes == changes;
         if attr.version > before {
             known.slices.clear();
             known.changes += 1;
         }
-        known.fresh = known.changes == changes || attr.version > before;
         known.attr = Some(attr);
     }
 

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// Slices in one commit.
 const COMMIT_MAX: usize = 128;
+/// Blocks in one commit, unless one slice has more: each is a checksum in an entry of the log, whose size is bounded.
+const COMMIT_BLOCKS_MAX: usize = 8192;
 /// Slices of one inode that wait; at the bound a writer flushes before it goes on.
 const PENDING_MAX: usize = 1024;
 /// Bytes taken from one write at a time.
@@ -219,7 +221,13 @@ impl Writer {
         let mut buffer = self.lock();
         let wanted =
             |slice: &&super::pending::PendingSlice<_>| slice.serial <= target && (extent == Extent::All || slice.is_sealed());
-        let count = buffer.pending.slices().take(COMMIT_MAX).take_while(wanted).count();
+        let mut blocks = 0;
+        let fits = |slice: &&super::pending::PendingSlice<_>| {
+            let first = blocks == 0;
+            blocks += slice.length().div_ceil(self.uploads.block_size) as usize;
+            first || blocks <= COMMIT_BLOCKS_MAX
+        };
+        let count = buffer.pending.slices().take(COMMIT_MAX).take_while(wanted).take_while(fits).count();
         let full = buffer.pending.seal_first(count);
         self.start(&mut buffer, full);
         let sending = |slice: &super::pending::PendingSlice<Arc<SliceUpload>>| Sending {

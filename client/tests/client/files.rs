@@ -164,3 +164,24 @@ async fn paths_move_whole_files_as_streams() {
     assert!(matches!(ring, paths::PathError::TooManyLinks { .. }), "{ring}");
     assert!(matches!(paths::remove(&volume, "/", true).await, Err(paths::PathError::Root)));
 }
+
+/// More slices than one commit takes, lying over each other: the order of writing is what counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scattered_writes_are_committed_in_their_order_and_old_ones_by_themselves() {
+    let world = World::start().await;
+    let volume = world.client("us-east").await;
+    let handle = create(&volume, "scattered").await;
+    let mut random = StdRng::seed_from_u64(11);
+    let mut model = vec![0u8; 200_000];
+    for step in 0..600 {
+        let at = random.random_range(0..model.len() - 2000);
+        let data = pattern(step, random.random_range(1..2000));
+        model[at..at + data.len()].copy_from_slice(&data);
+        volume.write(&handle, at as u64, data.into()).await.unwrap();
+    }
+    let model = &model[..volume.getattr(handle.ino()).await.unwrap().size as usize];
+    // Nobody flushes: what waits too long is committed in the background.
+    until("the commit of old data", || volume.buffered_bytes() == 0).await;
+    assert!(read_all(&world.client("us-east").await, "scattered").await == model);
+    volume.release(handle).await.unwrap();
+}

@@ -64,12 +64,11 @@ async fn copies_deletions_and_listings_carry_evidence() {
     assert_eq!(results(1).await, [Done::Absent(true)]);
     state.lease(vec![lease(7, Kind::List, None, 0, &[])]);
     until("the listing", || state.listings.lock().unwrap().iter().any(|page| page.last)).await;
-    let pages = state.listings.lock().unwrap();
+    let pages = std::mem::take(&mut *state.listings.lock().unwrap());
     let listed: Vec<_> = pages.iter().flat_map(|page| page.objects.iter().map(|object| object.name.clone())).collect();
     let relative: Vec<_> = names.iter().map(|name| name.strip_prefix("demo/").unwrap().to_owned()).collect();
     assert_eq!(listed, relative);
     assert!(pages.iter().all(|page| page.failed.is_empty()));
-    drop(pages);
     stop.send_replace(true);
     worker.await.unwrap().unwrap();
 }
