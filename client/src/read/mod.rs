@@ -230,7 +230,7 @@ mod tests {
         let kind = farshore_wire::v1::hello::Kind::Reader;
         // Nobody listens there: reports of fallbacks wait and are dropped with the session.
         let nodes = vec!["127.0.0.1:1".to_owned()];
-        let config = SessionConfig { volume: "demo".to_owned(), group: 0, kind, info, nodes };
+        let config = SessionConfig { volume: "demo".to_owned(), group: 0, kind, info, nodes, mirror: false };
         let session = Arc::new(Session::start(config, Arc::new(Nobody), Duration::from_secs(1)));
         (Blocks::new(stores, None, session, counters.clone()), counters)
     }

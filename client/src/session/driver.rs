@@ -46,6 +46,8 @@ pub(crate) struct SessionConfig {
     pub kind: v1::hello::Kind,
     pub info: SessionInfo,
     pub nodes: Vec<String>,
+    /// Whether a mirror's leader will do; only for readers that chose a mirror.
+    pub mirror: bool,
 }
 
 pub(super) struct QueryWaiter {
@@ -154,6 +156,10 @@ impl Driver {
         loop {
             let node = self.finder.node();
             match link::open(&node, self.hello()).await {
+                Ok(link) if link.welcome.mirror && !self.config.mirror => {
+                    tracing::debug!(volume = self.config.volume, node, "leads a mirror, the primary is wanted");
+                    tokio::time::sleep(self.finder.failed(None)).await;
+                }
                 Ok(link) => {
                     self.finder.served();
                     return link;

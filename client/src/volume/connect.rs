@@ -3,7 +3,7 @@
 use super::observer::CacheObserver;
 use super::table::OpenInodes;
 use super::{Volume, flusher};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, MetadataChoice};
 use crate::counters::Counters;
 use crate::error::ConnectError;
 use crate::read::{Blocks, DiskCache};
@@ -47,7 +47,8 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
     let volume = config.volume.clone();
     let open = Arc::new(OpenInodes::default());
     let caches = Arc::new(CacheObserver::new(open.clone()));
-    let of_session = SessionConfig { volume, group: record.group.0, kind, info, nodes };
+    let mirror = matches!(config.metadata, MetadataChoice::Mirror { .. });
+    let of_session = SessionConfig { volume, group: record.group.0, kind, info, nodes, mirror };
     let session = Arc::new(Session::start(of_session, caches.clone(), config.call_timeout));
     let disk = open_cache(&config, &record, &counters)?;
     let blocks = Blocks::new(stores.clone(), disk, session.clone(), counters.clone());

@@ -258,3 +258,20 @@ async fn with_the_first_bucket_gone_reads_go_to_the_other() {
     write_all(&writer, "b", b"service restored").await;
     assert_eq!(read_all(&writer, "b").await, b"service restored");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_wants_the_primary_takes_no_mirror_for_it() {
+    let world = World::start().await;
+    write_all(&world.client("us-east").await, "a", b"primary").await;
+    let mirror = Cluster::start().await;
+    mirror.state.faults.mirror.store(true, Ordering::Relaxed);
+    let mut config = world.config("us-east");
+    config.read_only = true;
+    config.clusters[0].nodes.insert(0, mirror.address.to_string());
+    let reader = Volume::connect(config.clone()).await.unwrap();
+    assert_eq!(read_all(&reader, "a").await, b"primary");
+    config.clusters[0].nodes.truncate(1);
+    config.metadata = MetadataChoice::Mirror { region: "us-east".to_owned() };
+    let of_mirror = Volume::connect(config).await.unwrap();
+    assert!(of_mirror.lookup(Ino::ROOT, b"a").await.unwrap_err().is(ErrorKind::NotFound), "a mirror is what was asked for");
+}

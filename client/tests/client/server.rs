@@ -35,6 +35,8 @@ pub struct Faults {
     /// Take commits of slices as if their epoch were over, so often.
     pub older_epoch: AtomicU32,
     pub silent_invalidations: AtomicBool,
+    /// Say in the welcome that the cluster is a mirror.
+    pub mirror: AtomicBool,
 }
 
 pub struct State {
@@ -245,6 +247,7 @@ async fn serve(state: Arc<State>, mut inbound: Streaming<v1::ClientFrame>, out: 
         log_index: state.index(),
         lease_ms: 10_000,
         volume: encode(&record()),
+        mirror: state.faults.mirror.load(Ordering::Relaxed),
         ..Default::default()
     };
     out.try_send(message(Out::Welcome(welcome))).unwrap();
