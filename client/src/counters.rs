@@ -30,10 +30,17 @@ impl Counters {
         Counters { region: region.to_owned(), ..Counters::default() }
     }
 
-    pub(crate) fn fallback(&self, from: &str) {
+    pub(crate) fn fallback(&self, from: &str, bytes: u64) {
+        Counters::crossed(from, &self.region, "fallback", bytes);
         add(&self.fallback_blocks);
         metrics::counter!("farshore_read_fallback_blocks_total", "region" => self.region.clone(), "from" => from.to_owned())
             .increment(1);
+    }
+
+    /// Bytes of a block that crossed from one region to another.
+    pub(crate) fn crossed(from: &str, to: &str, purpose: &'static str, bytes: u64) {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        metrics::counter!("farshore_link_bytes_total", "from" => from, "to" => to, "purpose" => purpose).increment(bytes);
     }
 
     pub(crate) fn absent(&self) {

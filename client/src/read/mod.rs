@@ -143,7 +143,7 @@ impl Blocks {
             match site.get(block).await {
                 Ok(data) => {
                     if order > 0 {
-                        self.counters.fallback(&site.region);
+                        self.counters.fallback(&site.region, data.len() as u64);
                         if first_lacks_it {
                             self.session.report_fallback(block.key);
                         }

@@ -1,6 +1,7 @@
 //! One task: what is done in the buckets, and what is said of it.
 
 use super::throttle::Throttle;
+use crate::counters::Counters;
 use crate::stores::{Site, Stores, object_name};
 use bytes::Bytes;
 use farshore_objects::BucketError;
@@ -149,6 +150,8 @@ impl Tasks {
                     let crc32c = crc32c::crc32c(&data);
                     let right = data.len() == key.size as usize && meta.crc32c.is_none_or(|stored| stored == crc32c);
                     if right {
+                        let to = self.site(lease.target_region)?;
+                        Counters::crossed(&site.region, &to.region, "copy", data.len() as u64);
                         return Ok((data, crc32c, region));
                     }
                     let text = format!("{name} in {} has other bytes than it was stored with", site.region);
