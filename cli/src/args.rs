@@ -17,6 +17,8 @@ pub enum Command {
     Up(commands::up::Args),
     /// Stop what `up` started; the data stays
     Down(commands::down::Args),
+    /// The main job, told step by step on a world of its own
+    Demo(commands::demo::Args),
     /// Nodes, buckets, volumes and sessions
     Status(commands::status::Args),
     /// How far behind each region is

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod connect;
+mod demo;
 mod error;
 mod files;
 mod output;
@@ -45,7 +46,8 @@ fn start(command: Command) -> Done {
 fn log_to_stderr(command: &Command) {
     let service =
         matches!(command, Command::Node(_) | Command::Bucket(_) | Command::Console(_) | Command::Mount(_) | Command::Worker(_));
-    let level = if service { "info" } else { "error" };
+    // openraft tells at info what only its authors need.
+    let level = if service { "info,openraft=error" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
@@ -54,6 +56,7 @@ async fn run(command: Command) -> Done {
     match command {
         Command::Up(args) => commands::up::run(args).await,
         Command::Down(args) => commands::down::run(args).await,
+        Command::Demo(args) => commands::demo::run(&args),
         Command::Status(args) => commands::status::run(args).await,
         Command::Lag(args) => commands::lag::run(args).await,
         Command::Replication(args) => commands::replication::run(args).await,

@@ -54,6 +54,9 @@ pub fn apply(
             let followed = local::followed(kv)?;
             let verdict = judge(header.index, &header.chain, &followed, &Offer { index, previous, epoch });
             let why = match verdict {
+                _ if syncer::plant::is(syncer::plant::Plant::JudgeOutsideApply) => {
+                    return apply_mirrored(kv, own, at, &canonical);
+                }
                 Verdict::Accept => return apply_mirrored(kv, own, at, &canonical),
                 Verdict::Duplicate => Refusal::Duplicate,
                 Verdict::Gap { .. } => Refusal::Gap,
@@ -145,7 +148,8 @@ fn apply_entry(
     }
     let index = header.index.next();
     let chain = extend(&header.chain, index, canonical);
-    let applied = farshore_meta::apply_shared(kv, &Stamped { index, chain, entry })?;
+    let planted = crate::plant::without_replies(kv, entry)?;
+    let applied = farshore_meta::apply_shared(kv, &Stamped { index, chain, entry: planted.as_ref().unwrap_or(entry) })?;
     local::set_position(kv, index, Position { raft: at, time: entry.time, chain })?;
     local::note_digest(kv, index)?;
     note_control(kv, own, entry)?;

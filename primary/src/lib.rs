@@ -17,6 +17,7 @@ mod listing;
 pub mod local;
 mod node;
 mod observe;
+pub mod plant;
 mod proposal;
 pub mod raft;
 mod reset;

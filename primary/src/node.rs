@@ -25,10 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Milliseconds between a leader's heartbeats.
-const HEARTBEAT_MS: u64 = 100;
-/// A follower waits this long, in milliseconds, before it asks for votes: at least five heartbeats.
-const ELECTION_MS: (u64, u64) = (500, 900);
 /// Most entries in one replication message (law 27).
 const APPEND_ENTRIES: u64 = 256;
 
@@ -44,6 +40,10 @@ pub struct NodeConfig {
     pub members: Vec<(NodeId, String, String)>,
     /// Microseconds between full syncs.
     pub full_sync_every_us: u64,
+    /// Between a leader's heartbeats; also how long one replication message may take.
+    pub heartbeat: Duration,
+    /// A follower waits this long, drawn anew each time, before it asks for votes: at least, and at most.
+    pub election: (Duration, Duration),
     /// A session that is silent for this long ends.
     pub session_lease: Duration,
     /// Names of the volume's regions by cluster, for views.
@@ -98,12 +98,12 @@ pub enum ProposeError {
 /// The answer to a proposal that is under way.
 pub type Pending<R> = openraft::alias::OneshotReceiverOf<Types<R>, ClientWriteResult<Types<R>>>;
 
-fn raft_config(volume: &str) -> Result<Arc<Config>, StartError> {
+fn raft_config(node: &NodeConfig) -> Result<Arc<Config>, StartError> {
     let config = Config {
-        cluster_name: volume.to_owned(),
-        heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MS.0,
-        election_timeout_max: ELECTION_MS.1,
+        cluster_name: node.volume.clone(),
+        heartbeat_interval: node.heartbeat.as_millis() as u64,
+        election_timeout_min: node.election.0.as_millis() as u64,
+        election_timeout_max: node.election.1.as_millis() as u64,
         max_payload_entries: APPEND_ENTRIES,
         enable_pre_vote: Some(true),
         // Our own checkpoints decide what the log may lose: mirrors still need it (law 25).
@@ -120,15 +120,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let NodeParts { config, store, log, checkpoints, transport, host } = parts;
         let hub = Arc::new(Hub::new(host.clone()));
         let machine = Machine::new(config.cluster, store.clone(), log.clone(), checkpoints.clone(), hub.clone(), host.clone());
-        let raft = Raft::new(
-            config.id.0,
-            raft_config(&config.volume)?,
-            Network::<R>::new(transport),
-            LogStore::<R>::new(log.clone()),
-            machine,
-        )
-        .await
-        .map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft =
+            Raft::new(config.id.0, raft_config(&config)?, Network::<R>::new(transport), LogStore::<R>::new(log.clone()), machine)
+                .await
+                .map_err(|error| StartError::Raft(error.to_string()))?;
         let (ingress, queues) = Ingress::new();
         let node = Arc::new(Node {
             ingress,

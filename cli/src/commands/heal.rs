@@ -1,9 +1,11 @@
 //! `farshore heal`: a full sync of every region's bucket against the metadata, now, with progress.
 
+use crate::connect::{self, Wish};
 use crate::error::{CliError, Done, EXIT_DONE, EXIT_FAILED};
 use crate::output::{print, print_json};
 use crate::render;
-use crate::topology_file::WorldArgs;
+use crate::topology_file::{World, WorldArgs};
+use farshore_client::{ClientConfig, Worker, WorkerOptions};
 use farshore_console::observe::{Observer, addresses};
 use farshore_types::topology::RegionSpec;
 use farshore_wire::admin::{AdminAnswer, AdminCall};
@@ -11,11 +13,14 @@ use farshore_wire::admin_client::{AdminClient, AdminError, unexpected};
 use farshore_wire::view::FullSyncView;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a region's cluster may be silent during a sync; an election fits well.
 const SILENT_MAX: Duration = Duration::from_secs(60);
+/// Until the worker of this command has given its leases back.
+const HELPER_MAX: Duration = Duration::from_secs(10);
 /// Steps of a progress bar.
 const STEPS: u64 = 1000;
 
@@ -38,11 +43,16 @@ pub async fn run(args: Args) -> Done {
     let observer = Observer::new(world.topology.clone(), volume);
     let target = if args.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bars = MultiProgress::with_draw_target(target);
+    // Buckets are listed and mended by clients; with this one there is always a client.
+    let (stop, stopped) = watch::channel(false);
+    let helper = tokio::spawn(Worker::run(helper(&world, args.volume.as_deref())?, WorkerOptions::default(), stopped));
     let synced = world.topology.regions().iter().map(|region| sync(observer.client(), region, args.dry_run, bar(&bars, region)));
-    let mut reports = Vec::new();
-    for synced in futures::future::join_all(synced).await {
-        reports.push(synced?);
+    let all = futures::future::join_all(synced).await;
+    let _ = stop.send(true);
+    if let Ok(Err(error)) = tokio::time::timeout(HELPER_MAX, helper).await.unwrap_or(Ok(Ok(()))) {
+        tracing::warn!("the worker of this command: {error}");
     }
+    let reports = all.into_iter().collect::<Result<Vec<_>, _>>()?;
     if args.json {
         print_json(&serde_json::json!({ "volume": observer.volume(), "dry_run": args.dry_run, "regions": reports }));
     } else {
@@ -50,6 +60,13 @@ pub async fn run(args: Args) -> Done {
     }
     let clean = reports.iter().all(|report| report.unrepairable == 0);
     Ok(if clean { EXIT_DONE } else { EXIT_FAILED })
+}
+
+/// A worker for as long as the command runs.
+fn helper(world: &World, volume: Option<&str>) -> Result<ClientConfig, CliError> {
+    let mut config = connect::config(world, world.volume(volume)?, &Wish::default())?;
+    config.options = "heal".to_owned();
+    Ok(config)
 }
 
 fn bar(bars: &MultiProgress, region: &RegionSpec) -> ProgressBar {

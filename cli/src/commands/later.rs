@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 
 /// The verb, and what it will do.
-pub const LATER: [(&str, &str); 36] = [
+pub const LATER: [(&str, &str); 35] = [
     ("plan", "show the difference between the declared and the running world"),
     ("apply", "make the difference between the declared and the running world"),
     ("destroy", "destroy a volume"),
@@ -39,7 +39,6 @@ pub const LATER: [(&str, &str); 36] = [
     ("profile", "operations of a mount"),
     ("sync", "copy between object stores"),
     ("clone", "a copy of a tree without copying blocks"),
-    ("demo", "the main job, told step by step"),
 ];
 
 /// The verb as clap sees it: it takes anything.

@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod console;
+pub mod demo;
 pub mod down;
 pub mod format;
 pub mod heal;

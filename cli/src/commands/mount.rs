@@ -123,7 +123,8 @@ fn config(world: &World, args: &Args) -> Result<farshore_client::ClientConfig, C
             size.ok_or_else(|| CliError::usage(format!("--cache-size: {text:?} is not a size"), "write for example 10GiB"))?.0;
     }
     config.background_jobs = !args.no_bgjob;
-    config.mount = args.dir_to_mount_on.display().to_string();
+    let point = std::path::absolute(&args.dir_to_mount_on).unwrap_or_else(|_| args.dir_to_mount_on.clone());
+    config.mount = point.display().to_string();
     config.options = options(args);
     Ok(config)
 }

@@ -1,8 +1,16 @@
 //! `farshore node NAME`: one metadata node.
 
-use crate::error::{CliError, Done};
-use crate::topology_file::WorldArgs;
-use farshore_types::topology::nearest;
+use crate::error::{CliError, Done, EXIT_DONE};
+use crate::shutdown;
+use crate::topology_file::{World, WorldArgs};
+use farshore_mirror::TailConfig;
+use farshore_mirror::node::RunConfig;
+use farshore_primary::NodeConfig;
+use farshore_types::topology::{NodePlace, nearest};
+use std::time::Duration;
+
+/// A session that is silent for so long ends.
+const SESSION_LEASE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,12 +33,39 @@ pub async fn run(args: Args) -> Done {
         return Err(CliError::usage(format!("`node` takes one name, not also {extra:?}"), "see `farshore node --help`"));
     }
     let world = args.world.running()?;
-    let Some(_place) = world.topology.node(&args.name) else {
+    let Some(place) = world.topology.node(&args.name) else {
         let mend = match nearest(&args.name, world.topology.nodes().map(|place| place.node.name.as_str())) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "see `nodes` in the topology".to_owned(),
         };
         return Err(CliError::usage(format!("the topology has no node {:?}", args.name), mend));
     };
-    Err(CliError::not_yet("running a metadata node"))
+    let config = config_of(&world, place)?;
+    let ran = farshore_mirror::node::run(config, shutdown::requested()).await;
+    ran.map_err(|error| CliError::failed(error.to_string(), ""))?;
+    Ok(EXIT_DONE)
+}
+
+/// What the topology says about one node.
+fn config_of(world: &World, place: NodePlace<'_>) -> Result<RunConfig, CliError> {
+    let volume = world.volume(None)?;
+    let (region, node) = (place.region, place.node);
+    let others = world.topology.regions().iter().filter(|other| other.cluster != region.cluster);
+    let tail = TailConfig {
+        others: others.map(|other| (other.cluster, other.nodes.iter().map(|node| node.address()).collect())).collect(),
+    };
+    let config = NodeConfig {
+        name: node.name.clone(),
+        volume: volume.name.clone(),
+        region: region.name.clone(),
+        cluster: region.cluster,
+        id: node.id,
+        members: world.topology.peers(region.cluster),
+        full_sync_every_us: volume.full_sync_every.as_micros() as u64,
+        heartbeat: world.topology.raft.heartbeat,
+        election: (world.topology.raft.election_min, world.topology.raft.election_max),
+        session_lease: SESSION_LEASE,
+        regions: world.topology.regions().iter().map(|region| (region.cluster, region.name.clone())).collect(),
+    };
+    Ok(RunConfig { node: config, listen: node.listen, directory: world.dir.node(&node.name), tail })
 }

@@ -28,7 +28,6 @@ fn check(listener: &Listener) -> Result<(), CliError> {
 }
 
 /// The same world on ports that are free now: for a demonstration beside other worlds.
-#[cfg_attr(not(test), allow(dead_code, reason = "the verb `demo` is not available yet"))]
 pub fn on_free_ports(topology: &Topology) -> Result<Topology, TopologyError> {
     // All are held until all are drawn, so that none is drawn twice.
     let mut held = Vec::new();

@@ -49,6 +49,20 @@ impl MemoryLog {
         inner.records.retain(|&index, _| index <= flushed);
         inner.last = flushed;
     }
+
+    /// The same as a log of its own: tasks of the dead process, which do not know yet that it is dead, change it no more.
+    pub fn survivor(&self) -> MemoryLog {
+        let inner = self.inner();
+        let records = inner.records.iter().filter(|(index, _)| **index <= inner.flushed);
+        MemoryLog(Arc::new(Mutex::new(Inner {
+            records: records.map(|(index, record)| (*index, record.clone())).collect(),
+            last: inner.flushed,
+            flushed: inner.flushed,
+            small: inner.small.clone(),
+            waiting: VecDeque::new(),
+            delayed: inner.delayed,
+        })))
+    }
 }
 
 impl RaftLog for MemoryLog {

@@ -13,6 +13,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Largest answer to one read of entries, in bytes (law 27).
 const READ_BYTES: usize = 4 << 20;
@@ -22,18 +23,20 @@ const PURGED: &str = "purged";
 /// The adapter. Clones share one log.
 pub struct LogStore<R> {
     log: Arc<dyn RaftLog>,
+    flushed: Arc<Notify>,
     runtime: PhantomData<fn() -> R>,
 }
 
 impl<R> Clone for LogStore<R> {
     fn clone(&self) -> Self {
-        LogStore::new(self.log.clone())
+        LogStore::new(self.log.clone(), self.flushed.clone())
     }
 }
 
 impl<R> LogStore<R> {
-    pub fn new(log: Arc<dyn RaftLog>) -> Self {
-        LogStore { log, runtime: PhantomData }
+    /// `flushed` is notified whenever entries became durable.
+    pub fn new(log: Arc<dyn RaftLog>, flushed: Arc<Notify>) -> Self {
+        LogStore { log, flushed, runtime: PhantomData }
     }
 
     fn small<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -125,7 +128,12 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
         I::IntoIter: OptionalSend,
     {
         let records = entries.into_iter().map(|entry| (stored(entry.log_id.index), encode(&entry).into())).collect();
-        self.log.append(records, Box::new(move |result| callback.io_completed(result.map_err(failed))));
+        let flushed = self.flushed.clone();
+        let done = move |result: Result<(), LogFailure>| {
+            flushed.notify_waiters();
+            callback.io_completed(result.map_err(failed));
+        };
+        self.log.append(records, Box::new(done));
         Ok(())
     }
 

@@ -20,11 +20,12 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Most entries that share one transaction (law 27).
 const GROUP: usize = 256;
-/// Pause between looks at the log's flushed index while an entry that a majority has is not yet flushed here.
-const FLUSH_POLL: Duration = Duration::from_micros(200);
+/// Longest wait between two looks at the log's flushed index.
+const FLUSH_LOOK: Duration = Duration::from_millis(100);
 
 /// Hears of every applied shared entry, in order, after its transaction has committed.
 pub trait Observer: Send + Sync + 'static {
@@ -40,6 +41,7 @@ pub struct Machine<R, S> {
     own: ClusterId,
     store: S,
     log: Arc<dyn RaftLog>,
+    flushed: Arc<Notify>,
     checkpoints: Arc<Checkpoints>,
     observer: Arc<dyn Observer>,
     host: SharedHost,
@@ -50,12 +52,12 @@ impl<R: AsyncRuntime, S: Store> Machine<R, S> {
     pub fn new(
         own: ClusterId,
         store: S,
-        log: Arc<dyn RaftLog>,
+        (log, flushed): (Arc<dyn RaftLog>, Arc<Notify>),
         checkpoints: Arc<Checkpoints>,
         observer: Arc<dyn Observer>,
         host: SharedHost,
     ) -> Self {
-        Machine { own, store, log, checkpoints, observer, host, runtime: PhantomData }
+        Machine { own, store, log, flushed, checkpoints, observer, host, runtime: PhantomData }
     }
 
     fn apply_group(&self, entries: &[Entry]) -> Result<(Vec<Response>, Vec<Applied>, bool), ApplyError> {
@@ -100,7 +102,11 @@ impl<R: AsyncRuntime, S: Store> Machine<R, S> {
 
     async fn until_flushed(&self, index: RaftIndex) {
         while self.log.flushed() < index {
-            R::sleep(FLUSH_POLL).await;
+            let mut notified = std::pin::pin!(self.flushed.notified());
+            notified.as_mut().enable();
+            if self.log.flushed() < index {
+                drop(R::timeout(FLUSH_LOOK, notified).await);
+            }
         }
     }
 

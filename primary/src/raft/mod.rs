@@ -13,4 +13,4 @@ pub use log_disk::{DiskLog, DiskLogError};
 pub use log_memory::MemoryLog;
 pub use log_store::{LogStore, stored};
 pub use machine::{Machine, Observer};
-pub use network::{Network, PeerCall, PeerError, PeerTransport};
+pub use network::{Network, PeerCall, PeerError, PeerFuture, PeerTransport};
