@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Most entries in one replication message (law 27).
 const APPEND_ENTRIES: u64 = 256;
@@ -119,9 +120,11 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     pub async fn start(parts: NodeParts<S>) -> Result<Arc<Self>, StartError> {
         let NodeParts { config, store, log, checkpoints, transport, host } = parts;
         let hub = Arc::new(Hub::new(host.clone()));
-        let machine = Machine::new(config.cluster, store.clone(), log.clone(), checkpoints.clone(), hub.clone(), host.clone());
+        let flushed = Arc::new(Notify::new());
+        let logs = (log.clone(), flushed.clone());
+        let machine = Machine::new(config.cluster, store.clone(), logs, checkpoints.clone(), hub.clone(), host.clone());
         let raft =
-            Raft::new(config.id.0, raft_config(&config)?, Network::<R>::new(transport), LogStore::<R>::new(log.clone()), machine)
+            Raft::new(config.id.0, raft_config(&config)?, Network::<R>::new(transport), LogStore::<R>::new(log.clone(), flushed), machine)
                 .await
                 .map_err(|error| StartError::Raft(error.to_string()))?;
         let (ingress, queues) = Ingress::new();
