@@ -79,7 +79,7 @@ fn bar(bars: &MultiProgress, region: &RegionSpec) -> ProgressBar {
 async fn sync(client: &AdminClient, region: &RegionSpec, dry_run: bool, bar: ProgressBar) -> Result<FullSyncView, CliError> {
     let addresses = addresses(region);
     let before = patiently(region, || view(client, &addresses)).await?;
-    let before = if before.running { finished(client, region, &addresses, before.runs, &bar).await? } else { before };
+    let before = if before.running { finished(client, region, &addresses, None, &bar).await? } else { before };
     patiently(region, || async {
         // After a lost answer the sync may run already: starting it twice is the cluster's to refuse, not ours to fear.
         let now = view(client, &addresses).await?;
@@ -89,22 +89,28 @@ async fn sync(client: &AdminClient, region: &RegionSpec, dry_run: bool, bar: Pro
         client.call_leader(&addresses, &AdminCall::FullSyncStart { dry_run }).await.map(|_| ())
     })
     .await?;
-    let report = finished(client, region, &addresses, before.runs, &bar).await?;
+    // A dry run leaves no trace in state: it is over when nothing runs any more.
+    let after = (!dry_run).then_some(before.runs);
+    let report = finished(client, region, &addresses, after, &bar).await?;
+    if report.last_finished_us.is_none() {
+        let what = format!("the full sync of {} was cut short, perhaps by a new leader", region.name);
+        return Err(CliError::failed(what, "repeat the command"));
+    }
     bar.finish_with_message(format!("{} listed", report.listed));
     Ok(report)
 }
 
-/// Waits until more full syncs have finished than `runs`.
+/// Waits until none runs, and more than `after` have finished.
 async fn finished(
     client: &AdminClient,
     region: &RegionSpec,
     addresses: &[String],
-    runs: u64,
+    after: Option<u64>,
     bar: &ProgressBar,
 ) -> Result<FullSyncView, CliError> {
     loop {
         let now = patiently(region, || view(client, addresses)).await?;
-        if !now.running && now.runs > runs {
+        if !now.running && after.is_none_or(|runs| now.runs > runs) {
             return Ok(FullSyncView { region: region.name.clone(), ..now });
         }
         bar.set_position((now.progress.unwrap_or(0.0).clamp(0.0, 1.0) * STEPS as f64) as u64);
