@@ -6,6 +6,7 @@ mod connect;
 mod demo;
 mod error;
 mod files;
+mod node_metrics;
 mod output;
 mod render;
 mod shutdown;

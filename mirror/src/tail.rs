@@ -6,6 +6,7 @@ use crate::upstream::{Upstream, UpstreamError};
 use farshore_changelog::extend;
 use farshore_meta::kv::{StorageError, Store};
 use farshore_primary::raft::types::{Refusal, Response};
+use farshore_primary::telemetry::Component;
 use farshore_primary::{Node, Pending, Proposal, ProposeError, UpstreamSeen, local};
 use farshore_syncer::LocalOp;
 use farshore_types::{Chain, ClusterId, Digest, Lineage, LogIndex};
@@ -76,6 +77,7 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, upstream: Arc<dy
         if node.hub.stop_reason().is_some() || addresses.is_empty() {
             return;
         }
+        node.alive(Component::Tailer);
         if !works(&node) {
             drop(node);
             R::sleep(PAUSE.0).await;
@@ -141,6 +143,7 @@ async fn follow<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: &dy
     let mut input = upstream.tail(address, frames).await?;
     let mut heard = node.host.boot_us();
     loop {
+        node.alive(Component::Tailer);
         match R::timeout(ACKNOWLEDGE, input.recv()).await {
             Ok(Some(frame)) => {
                 heard = node.host.boot_us();

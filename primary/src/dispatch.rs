@@ -5,6 +5,7 @@ use crate::listing::Listings;
 use crate::node::Node;
 use crate::proposal::Proposal;
 use crate::raft::types::Response;
+use crate::telemetry::Component;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_syncer::{Completion, DeletionWindow, Dispatcher, Lease, LocalOp, Reason, TaskKind};
 use farshore_types::{BlockKey, ControlTime, Incarnation, LocalTime, RegionId, SessionId, SliceId, TaskId, VolumeRecord};
@@ -124,6 +125,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
         if strong.hub.stop_reason().is_some() {
             return;
         }
+        strong.alive(Component::Dispatcher);
         if strong.is_leader() {
             if let Err(error) = strong.hand_out() {
                 crate::raft::Observer::stopped(&*strong.hub, &error.to_string());

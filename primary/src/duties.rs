@@ -8,6 +8,7 @@ use crate::node::{Node, ProposeError};
 use crate::proposal::Proposal;
 use crate::raft::types::Response;
 use crate::raft::{Observer, stored};
+use crate::telemetry::{self, Component};
 use farshore_meta::kv::{StorageError, Store};
 use farshore_syncer::{HISTORY_PAGE_MAX, LocalOp};
 use farshore_types::{Control, ControlTime, LocalTime, LogIndex, SessionId, SharedBody};
@@ -33,6 +34,8 @@ const CHECKPOINT_ENTRIES: u64 = 100_000;
 const CHECKPOINT_PAUSE_US: u64 = 30_000_000;
 /// Bytes of log kept for mirrors that are away; past it they must take a snapshot (law 25).
 const RETENTION_BYTES: u64 = 8 << 30;
+/// Pause between two looks at the figures for `/metrics`.
+const TELL_US: u64 = 1_000_000;
 /// Entries trimmed by one entry.
 const TRIM: u64 = 4096;
 
@@ -44,6 +47,7 @@ struct Memory {
     purged_us: LocalTime,
     checkpoint_us: LocalTime,
     checkpoint_bytes: u64,
+    told_us: LocalTime,
     heard: BTreeMap<SessionId, LocalTime>,
 }
 
@@ -92,6 +96,11 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
 async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut Memory) -> Result<(), Broken> {
     keep_disk(node, memory).await?;
     let now = node.host.boot_us();
+    node.alive(Component::Duties);
+    if now.saturating_sub(memory.told_us) > TELL_US {
+        memory.told_us = now;
+        node.tell_metrics();
+    }
     if !node.is_leader() {
         if memory.leads_since.take().is_some() {
             let refusal = not_leader(node.leader_address().await);
@@ -103,6 +112,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
     if memory.leads_since.is_none() {
         node.dispatch.reset();
         node.confirm_lead().await?;
+        telemetry::began_to_lead();
         *memory = Memory { leads_since: Some(now), ticked_us: now, checkpoint_us: memory.checkpoint_us, ..Memory::default() };
     }
     if !has_home(node)? {
@@ -113,7 +123,12 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
     commit_floor(node).await?;
     allow_deletions(node)?;
     trim(node).await?;
+    if node.hub.take_rewound() {
+        // Blocks became owed behind the place that the plan had reached.
+        node.dispatch.owed_again(LogIndex(0));
+    }
     node.drive_full_sync().await?;
+    node.alive(Component::FullSync);
     let header = node.header()?;
     if node.is_primary(&header) {
         expire_sessions(node, memory, now).await?;

@@ -22,6 +22,7 @@ mod proposal;
 pub mod raft;
 mod reset;
 mod snapshot_feed;
+pub mod telemetry;
 
 pub use apply::{ApplyError, Effect, apply};
 pub use node::{Node, NodeConfig, NodeParts, Pending, ProposeError, StartError};

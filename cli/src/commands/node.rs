@@ -41,6 +41,9 @@ pub async fn run(args: Args) -> Done {
         return Err(CliError::usage(format!("the topology has no node {:?}", args.name), mend));
     };
     let config = config_of(&world, place)?;
+    if let Some(listen) = place.node.metrics {
+        crate::node_metrics::serve(listen).await?;
+    }
     let ran = farshore_mirror::node::run(config, shutdown::requested()).await;
     ran.map_err(|error| CliError::failed(error.to_string(), ""))?;
     Ok(EXIT_DONE)

@@ -5,12 +5,14 @@ use super::refuse::{not_leader, refused};
 use crate::node::{Node, Pending, ProposeError};
 use crate::proposal::Proposal;
 use crate::raft::types::{Refusal, Response};
+use crate::telemetry;
 use farshore_meta::kv::Store;
 use farshore_types::{LogIndex, Outcome, Sequence, SessionId, SessionRequest, SharedBody};
 use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Requests in one entry, inclusive.
@@ -45,7 +47,9 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
         let wanted: Vec<(SessionId, Sequence)> = batch.iter().map(|request| (request.session, request.sequence)).collect();
         match submit(&node, batch).await {
             Ok(pending) => drop(R::spawn(async move {
+                let began = node.host.boot_us();
                 let result = node.finish(pending).await;
+                telemetry::committed(Duration::from_micros(node.host.boot_us() - began));
                 answer(&node, &wanted, result);
                 drop(slot);
             })),

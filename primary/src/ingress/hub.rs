@@ -45,6 +45,7 @@ struct Inner {
     clients: BTreeMap<SessionId, Client>,
     orphans: VecDeque<Ino>,
     connections: u64,
+    rewound: bool,
     stopped: Option<String>,
 }
 
@@ -191,6 +192,11 @@ impl Hub {
         any
     }
 
+    /// Whether the shared state was rewound or replaced since the last call.
+    pub fn take_rewound(&self) -> bool {
+        std::mem::take(&mut self.inner().rewound)
+    }
+
     /// What a client must be told about its caches, if anything.
     pub fn take_touches(&self, session: SessionId) -> Option<v1::Invalidations> {
         let mut inner = self.inner();
@@ -238,6 +244,7 @@ impl Observer for Hub {
                 }
             }
         }
+        inner.rewound |= changes.rewound.is_some();
         let reset = changes.rewound.is_some() || changes.events.iter().any(|event| matches!(event, Event::Lineage(_)));
         for (&session, client) in inner.clients.iter_mut() {
             let mut any = reset;

@@ -6,6 +6,7 @@ use farshore_types::{GroupId, RaftIndex};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 /// The log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,12 @@ impl DiskLog {
 impl RaftLog for DiskLog {
     fn append(&self, records: Vec<Record>, done: Flushed) {
         let entries = records.into_iter().map(|(index, bytes)| (below(index), bytes)).collect();
-        self.log.append(entries, Box::new(move |result| done(result.map_err(failed))));
+        let began = Instant::now();
+        let flushed = move |result: Result<(), LogError>| {
+            crate::telemetry::flushed(began.elapsed());
+            done(result.map_err(failed));
+        };
+        self.log.append(entries, Box::new(flushed));
     }
 
     fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: usize) -> Result<Vec<Record>, LogFailure> {
