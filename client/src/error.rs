@@ -95,7 +95,8 @@ fn errno_of(kind: ErrorKind) -> i32 {
         ErrorKind::NoSpace => libc::ENOSPC,
         ErrorKind::Unsupported => libc::EOPNOTSUPP,
         ErrorKind::Busy => libc::EBUSY,
-        ErrorKind::Unavailable | ErrorKind::NotLeader => libc::EAGAIN,
+        // What the session retried to its deadline: to a program that is an error of the device.
+        ErrorKind::Unavailable | ErrorKind::NotLeader => libc::EIO,
         // In doubt or broken: the caller can only look (hazard 3.3).
         ErrorKind::SliceConflict
         | ErrorKind::SliceOfOlderEpoch

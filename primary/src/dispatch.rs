@@ -7,7 +7,7 @@ use crate::proposal::Proposal;
 use crate::raft::types::Response;
 use crate::telemetry::Component;
 use farshore_meta::kv::{KvRead, StorageError, Store};
-use farshore_syncer::{Completion, DeletionWindow, Dispatcher, Lease, LocalOp, Reason, TaskKind};
+use farshore_syncer::{Class, Completion, DeletionWindow, Dispatcher, Lease, LocalOp, Reason, TaskKind};
 use farshore_types::{BlockKey, ControlTime, Incarnation, LocalTime, RegionId, SessionId, SliceId, TaskId, VolumeRecord};
 use farshore_wire::v1::{self, completion::Result as Done, lease::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
@@ -126,11 +126,11 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
             return;
         }
         strong.alive(Component::Dispatcher);
-        if strong.is_leader() {
-            if let Err(error) = strong.hand_out() {
-                crate::raft::Observer::stopped(&*strong.hub, &error.to_string());
-                return;
-            }
+        if strong.is_leader()
+            && let Err(error) = strong.hand_out()
+        {
+            crate::raft::Observer::stopped(&*strong.hub, &error.to_string());
+            return;
         }
         let hub = strong.hub.clone();
         drop(strong);
@@ -252,6 +252,10 @@ impl Answered {
                     crc32c: copied.crc32c,
                     incarnation: lease.bucket.incarnation,
                 });
+            }
+            // Of a damaged block absence was known; that no source has it is the news.
+            (TaskKind::Copy { class: Class::Repair, .. }, Done::Absent(_)) => {
+                self.failing.extend(plan.failed(lease.task, Reason::NoSource, now));
             }
             (TaskKind::Copy { block, .. }, Done::Absent(_)) => {
                 plan.done(lease.task);

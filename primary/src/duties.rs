@@ -160,10 +160,10 @@ async fn owe_history<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Resul
         return Ok(());
     }
     let op = LocalOp::OweHistory { cursor: history.cursor, limit: HISTORY_PAGE_MAX };
-    if let Response::Local(answer) = node.propose(&Proposal::Local(op)).await? {
-        if let Some(lowest) = answer.lowest_owed {
-            node.dispatch.owed_again(lowest);
-        }
+    if let Response::Local(answer) = node.propose(&Proposal::Local(op)).await?
+        && let Some(lowest) = answer.lowest_owed
+    {
+        node.dispatch.owed_again(lowest);
     }
     Ok(())
 }

@@ -100,10 +100,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     async fn begin_run(self: &Arc<Self>, at: LogIndex) -> Result<(), ProposeError> {
         let block_size = self.block_size()?;
         let response = self.propose(&Proposal::Local(LocalOp::FullSyncStart { begin: at })).await?;
-        if let Response::Local(answer) = response {
-            if let Some(run) = answer.run {
-                self.dispatch.inner().listings.active = Some(begin(run, at, block_size, false));
-            }
+        if let Response::Local(answer) = response
+            && let Some(run) = answer.run
+        {
+            self.dispatch.inner().listings.active = Some(begin(run, at, block_size, false));
         }
         Ok(())
     }
@@ -233,20 +233,28 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         view.running |= state.running.is_some();
         let dry = inner.listings.last_dry.clone();
         drop(inner);
+        // Control time becomes wall time for people: by its age.
+        let clock = (self.host.wall_us(), now);
         match (&state.running, &state.last, dry) {
-            (Some(report), _, _) => self.report(&*kv, report, &mut view)?,
+            (Some(report), _, _) => self.report(&*kv, report, clock, &mut view)?,
             (None, last, Some((report, found))) if last.as_ref().is_none_or(|last| last.finished <= report.finished) => {
-                fill(&report, &mut view);
+                fill(&report, clock, &mut view);
                 view.findings = found;
             }
-            (None, Some(report), _) => self.report(&*kv, report, &mut view)?,
+            (None, Some(report), _) => self.report(&*kv, report, clock, &mut view)?,
             (None, None, _) => {}
         }
         Ok(view)
     }
 
-    fn report(&self, kv: &dyn KvRead, report: &Report, view: &mut FullSyncView) -> Result<(), StorageError> {
-        fill(report, view);
+    fn report(
+        &self,
+        kv: &dyn KvRead,
+        report: &Report,
+        clock: (u64, ControlTime),
+        view: &mut FullSyncView,
+    ) -> Result<(), StorageError> {
+        fill(report, clock, view);
         view.findings = fullsync::findings(kv, report.run)?.iter().map(|finding| describe(finding).1).take(SHOWN).collect();
         let damaged = farshore_syncer::damage_after(kv, None, SHOWN)?;
         view.unrepairable = damaged.iter().filter(|(_, row)| row.reason == Some(Reason::NoSource)).count() as u64;
@@ -255,13 +263,13 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     }
 }
 
-fn fill(report: &Report, view: &mut FullSyncView) {
+fn fill(report: &Report, (wall_us, now): (u64, ControlTime), view: &mut FullSyncView) {
     let count = |kind| report.counts.get(&kind).copied().unwrap_or(0);
     view.listed = view.listed.max(report.listed);
     view.missing = count(FindingKind::Missing);
     view.damaged = count(FindingKind::WrongSize);
     view.unknown = count(FindingKind::Unknown) + count(FindingKind::Foreign);
-    view.last_finished_us = report.finished.map(|at| at.0);
+    view.last_finished_us = report.finished.map(|at| wall_us.saturating_sub(now.0.saturating_sub(at.0)));
 }
 
 impl Active {

@@ -123,10 +123,15 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let flushed = Arc::new(Notify::new());
         let logs = (log.clone(), flushed.clone());
         let machine = Machine::new(config.cluster, store.clone(), logs, checkpoints.clone(), hub.clone(), host.clone());
-        let raft =
-            Raft::new(config.id.0, raft_config(&config)?, Network::<R>::new(transport), LogStore::<R>::new(log.clone(), flushed), machine)
-                .await
-                .map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft = Raft::new(
+            config.id.0,
+            raft_config(&config)?,
+            Network::<R>::new(transport),
+            LogStore::<R>::new(log.clone(), flushed),
+            machine,
+        )
+        .await
+        .map_err(|error| StartError::Raft(error.to_string()))?;
         let (ingress, queues) = Ingress::new();
         let node = Arc::new(Node {
             ingress,

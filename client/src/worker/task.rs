@@ -27,12 +27,12 @@ pub(super) enum Reason {
 impl Reason {
     fn name(self) -> &'static str {
         match self {
-            Reason::SourceUnreachable => "SourceUnreachable",
-            Reason::SourceMissing => "SourceMissing",
-            Reason::TargetUnreachable => "TargetUnreachable",
-            Reason::Denied => "Denied",
-            Reason::ChecksumMismatch => "ChecksumMismatch",
-            Reason::Other => "Other",
+            Reason::SourceUnreachable => "source_unreachable",
+            Reason::SourceMissing => "no_source",
+            Reason::TargetUnreachable => "target_unreachable",
+            Reason::Denied => "denied",
+            Reason::ChecksumMismatch => "checksum",
+            Reason::Other => "other",
         }
     }
 }
@@ -101,13 +101,20 @@ impl Tasks {
         let target = self.site(lease.target_region)?;
         let name = object_name(&self.volume, &key);
         let _room = self.throttle.admit(key.size).await;
-        if lease.head_first {
-            return match self.evidence(target, &name, &key).await? {
-                Some(crc32c) => Ok(Done::Copied(v1::Copied { length: key.size, crc32c, from_region: lease.target_region })),
-                None => Ok(Done::Absent(true)),
-            };
+        if lease.head_first
+            && let Some(crc32c) = self.evidence(target, &name, &key).await?
+        {
+            return Ok(Done::Copied(v1::Copied { length: key.size, crc32c, from_region: lease.target_region }));
         }
-        let (data, crc32c, from_region) = self.fetch(lease, &name, &key).await?;
+        let (data, crc32c, from_region) = match self.fetch(lease, &name, &key).await {
+            Ok(fetched) => fetched,
+            // That it is not there is known now, and worth more to the ledger than why it cannot be copied (law 20).
+            Err(failed) if lease.head_first => {
+                tracing::warn!(block = %name, why = %failed.1, "a block is not in its bucket and cannot be copied now");
+                return Ok(Done::Absent(true));
+            }
+            Err(failed) => return Err(failed),
+        };
         target.bucket.put_new(&name, data, crc32c).await.map_err(|error| Failed::at_target(&error))?;
         let stored = self.evidence(target, &name, &key).await?;
         if stored != Some(crc32c) {
@@ -188,7 +195,7 @@ impl Tasks {
         let target = self.site(lease.target_region)?;
         let below = format!("{}/", self.volume);
         let prefix = format!("{below}chunks/");
-        let mut after: Option<String> = None;
+        let mut after = (!lease.list_after.is_empty()).then(|| format!("{below}{}", lease.list_after));
         loop {
             let listed = target.bucket.list(&prefix, after.as_deref(), LIST_PAGE).await;
             let listed = listed.map_err(|error| Failed::at_target(&error))?;

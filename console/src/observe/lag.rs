@@ -46,7 +46,9 @@ pub fn merge_lag(topology: &Topology, volume: &str, answers: &[LagAnswer], now_u
     };
     let stale = base.view.stale || !base.by_primary() || !base.fresh();
     let committed = answers.iter().flat_map(|answer| &answer.view.regions).filter_map(|line| line.committed).max();
-    let regions = topology.regions().iter().map(|region| merge_line(&region.name, base, answers, committed)).collect();
+    let merged = topology.regions().iter().map(|region| merge_line(&region.name, base, answers, committed));
+    // Without the primary's word there may be more that nobody here has heard of.
+    let regions = merged.map(|line| RegionLag { at_least: line.at_least || stale, ..line }).collect();
     LagView { stale, regions, ..base.view.clone() }
 }
 

@@ -238,10 +238,10 @@ impl Observer for Hub {
         let mut inner = self.inner();
         let changes = &applied.changes;
         for event in &changes.events {
-            if let Event::Orphaned(ino) = event {
-                if inner.orphans.len() < PENDING_ORPHANS {
-                    inner.orphans.push_back(*ino);
-                }
+            if let Event::Orphaned(ino) = event
+                && inner.orphans.len() < PENDING_ORPHANS
+            {
+                inner.orphans.push_back(*ino);
             }
         }
         inner.rewound |= changes.rewound.is_some();
@@ -249,6 +249,8 @@ impl Observer for Hub {
         for (&session, client) in inner.clients.iter_mut() {
             let mut any = reset;
             client.pending.reset |= reset;
+            // In another history a client begins with another handshake (law 9).
+            client.closed |= reset;
             // A client never receives its own invalidation (law 29).
             for (by, touched) in &changes.touched {
                 if *by == Some(session) || client.kind == Kind::Worker {
