@@ -1,0 +1,124 @@
+//! A node's disk: its log becomes durable after a virtual delay, and a kill takes what was not durable yet. The state
+//! store survives a killed process as LMDB's pages do; after a loss of power it is built anew from a checkpoint.
+
+use crate::dice::Dice;
+use crate::plant::{self, Hazard};
+use farshore_meta::kv::{KvRead, Memory, Space, StorageError, Store};
+use farshore_primary::raft::MemoryLog;
+use farshore_primary::raft::log::{Flushed, LogFailure, RaftLog, Record};
+use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore};
+use farshore_types::RaftIndex;
+use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Microseconds of an ordinary flush, and of one that the disk is slow at.
+const FLUSH_US: (u64, u64) = (100, 3_000);
+const SLOW_FLUSH_US: (u64, u64) = (20_000, 400_000);
+const SLOW_PERMILLE: u64 = 15;
+
+/// The log on a simulated disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    log: MemoryLog,
+    dice: Arc<Dice>,
+}
+
+impl SimDisk {
+    pub fn new(dice: Arc<Dice>) -> Self {
+        SimDisk { log: MemoryLog::delayed(), dice }
+    }
+
+    /// What a kill leaves: a log of its own, so that tasks of the dead process change it no more.
+    pub fn survivor(&self) -> Self {
+        SimDisk { log: self.log.survivor(), dice: self.dice.clone() }
+    }
+
+    /// The last entry that a loss of power would leave, whatever the node is told.
+    pub fn durable(&self) -> RaftIndex {
+        self.log.flushed()
+    }
+}
+
+impl RaftLog for SimDisk {
+    fn append(&self, records: Vec<Record>, done: Flushed) {
+        self.log.append(records, done);
+        let (low, high) = if self.dice.chance(SLOW_PERMILLE) { SLOW_FLUSH_US } else { FLUSH_US };
+        let (log, delay) = (self.log.clone(), Duration::from_micros(self.dice.between(low, high)));
+        drop(SimRuntime::spawn(async move {
+            SimRuntime::sleep(delay).await;
+            log.flush();
+        }));
+    }
+
+    fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: usize) -> Result<Vec<Record>, LogFailure> {
+        self.log.read(from, to, max_bytes)
+    }
+
+    fn truncate_after(&self, index: RaftIndex) -> Result<(), LogFailure> {
+        self.log.truncate_after(index)
+    }
+
+    fn purge(&self, upto: RaftIndex) -> Result<(), LogFailure> {
+        self.log.purge(upto)
+    }
+
+    fn last(&self) -> RaftIndex {
+        self.log.last()
+    }
+
+    fn flushed(&self) -> RaftIndex {
+        if plant::is(Hazard::ApplyAheadOfLog) { self.log.last().max(self.log.flushed()) } else { self.log.flushed() }
+    }
+
+    fn retained_bytes(&self) -> u64 {
+        self.log.retained_bytes()
+    }
+
+    fn load_small(&self, name: &str) -> Result<Option<Vec<u8>>, LogFailure> {
+        self.log.load_small(name)
+    }
+
+    fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
+        self.log.store_small(name, bytes)
+    }
+}
+
+/// A copy of a state: what a killed process leaves in the page cache.
+pub fn copy_state(of: &Memory) -> Result<Memory, StorageError> {
+    let copy = Memory::new();
+    let from = of.read()?;
+    let mut to = copy.write()?;
+    for space in Space::ALL {
+        for row in from.scan(space, &[], None)? {
+            let (key, value) = row?;
+            to.put(space, key, value)?;
+        }
+    }
+    to.commit()?;
+    Ok(copy)
+}
+
+/// A copy of the checkpoints, which are durable.
+pub fn copy_checkpoints(of: &Checkpoints) -> Result<Checkpoints, CheckpointError> {
+    let copy = Checkpoints::in_memory();
+    for (meta, body) in of.all().into_iter().rev() {
+        copy.receive(&meta, &mut *body.open()?)?;
+    }
+    Ok(copy)
+}
+
+/// The state after a loss of power: the newest checkpoint, or nothing; the log tells the rest.
+pub fn rebuilt_state(checkpoints: &Checkpoints) -> Result<Memory, CheckpointError> {
+    let store = Memory::new();
+    if let Some((_, body)) = checkpoints.newest() {
+        restore(&store, &body)?;
+    }
+    Ok(store)
+}
+
+/// All rows of a space, for comparisons.
+pub fn rows(kv: &dyn KvRead, space: Space) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    kv.scan(space, &[], None)?.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
+}

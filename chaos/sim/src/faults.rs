@@ -1,0 +1,170 @@
+//! The faults of a world: each step draws which of them happen, and what began earlier ends after a drawn time.
+
+use crate::common::Common;
+use crate::nodes::{self, EU, US};
+use crate::scenario::Scenario;
+use farshore_types::ClusterId;
+use std::sync::Arc;
+
+/// A fault lasts so many steps, at least and at most.
+const LASTS: (u64, u64) = (3, 40);
+
+/// How a fault ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mend {
+    Restart(usize),
+    Join,
+    Reconnect(usize),
+    BucketUp(ClusterId),
+}
+
+/// The faults under way.
+pub struct Faults {
+    common: Arc<Common>,
+    scenario: Scenario,
+    step: u64,
+    due: Vec<(u64, Mend)>,
+}
+
+impl Faults {
+    pub fn new(common: Arc<Common>, scenario: Scenario) -> Self {
+        Faults { common, scenario, step: 0, due: vec![] }
+    }
+
+    /// One step: what is due ends, and something may begin.
+    pub async fn step(&mut self) -> Result<(), String> {
+        self.step += 1;
+        let now = self.step;
+        let due: Vec<Mend> = self.due.iter().filter(|(at, _)| *at <= now).map(|(_, mend)| *mend).collect();
+        self.due.retain(|(at, _)| *at > now);
+        for mend in due {
+            self.mend(mend).await?;
+        }
+        let Scenario { kills, power_losses, partitions, isolations, bucket_outages, damages, trims, rewinds, .. } = self.scenario;
+        let dice = self.common.dice.clone();
+        if dice.chance(kills) {
+            self.kill(false)?;
+        }
+        if dice.chance(power_losses) {
+            self.kill(true)?;
+        }
+        if dice.chance(partitions) && !self.is_under_way(Mend::Join) {
+            self.common.trace.say("the regions are cut apart");
+            self.common.net.set_cut(US, EU, true);
+            self.later(Mend::Join);
+        }
+        if dice.chance(isolations) {
+            let at = dice.below(nodes::names().len() as u64) as usize;
+            if !self.is_under_way(Mend::Reconnect(at)) {
+                self.common.trace.say(format!("{} is isolated", self.common.net.name(at)));
+                self.common.net.isolate(at, true);
+                self.later(Mend::Reconnect(at));
+            }
+        }
+        if dice.chance(bucket_outages) {
+            let region = if dice.chance(500) { US } else { EU };
+            self.common.trace.say(format!("the bucket of {region} is down"));
+            self.common.buckets.set_down(region, true);
+            self.later(Mend::BucketUp(region));
+        }
+        if dice.chance(damages) {
+            self.damage();
+        }
+        if dice.chance(trims) {
+            self.trim();
+        }
+        if dice.chance(rewinds) {
+            crate::rewind::rewind_mirror(&self.common).await?;
+        }
+        Ok(())
+    }
+
+    /// Everything ends now.
+    pub async fn heal(&mut self) -> Result<(), String> {
+        self.common.trace.say("everything heals");
+        for (_, mend) in std::mem::take(&mut self.due) {
+            self.mend(mend).await?;
+        }
+        self.common.net.heal();
+        Ok(())
+    }
+
+    fn is_under_way(&self, mend: Mend) -> bool {
+        self.due.iter().any(|(_, other)| *other == mend)
+    }
+
+    fn later(&mut self, mend: Mend) {
+        self.due.push((self.step + self.common.dice.between(LASTS.0, LASTS.1), mend));
+    }
+
+    async fn mend(&mut self, mend: Mend) -> Result<(), String> {
+        self.common.trace.say(format!("{mend:?}"));
+        match mend {
+            Mend::Restart(at) => nodes::start(&self.common, at, self.scenario.full_sync_every_us).await,
+            Mend::Join => {
+                self.common.net.set_cut(US, EU, false);
+                Ok(())
+            }
+            Mend::Reconnect(at) => {
+                self.common.net.isolate(at, false);
+                Ok(())
+            }
+            Mend::BucketUp(region) => {
+                self.common.buckets.set_down(region, false);
+                Ok(())
+            }
+        }
+    }
+
+    /// Leaders die more often than others.
+    fn kill(&mut self, power: bool) -> Result<(), String> {
+        let dice = &self.common.dice;
+        let cluster = if dice.chance(600) { US } else { EU };
+        let places = self.common.net.places(cluster);
+        let leader = nodes::leader(&self.common.net, cluster).filter(|_| dice.chance(600));
+        let at = leader.unwrap_or(places[dice.below(places.len() as u64) as usize]);
+        if self.common.net.life(at).is_none() {
+            return Ok(());
+        }
+        nodes::kill(&self.common, at, power)?;
+        self.later(Mend::Restart(at));
+        Ok(())
+    }
+
+    /// An object vanishes behind everybody's back; where another region has it, a full sync brings it back.
+    fn damage(&self) {
+        let common = &self.common;
+        let region = if common.dice.chance(500) { US } else { EU };
+        let other = if region == US { EU } else { US };
+        let both: Vec<_> = {
+            let buckets = common.buckets.lock();
+            let has = |region: ClusterId, block: &_| buckets.get(&region).is_some_and(|bucket| bucket.objects.contains_key(block));
+            let here = buckets.get(&region).into_iter().flat_map(|bucket| bucket.objects.keys());
+            here.filter(|block| has(other, block)).copied().collect()
+        };
+        // Only what is known to be here can vanish as damage: the others are debt, or on their way.
+        let known: Vec<_> = both.into_iter().filter(|block| !common.judge.is_owed(region, *block)).collect();
+        if let Some(block) = common.dice.pick(&known) {
+            common.trace.say(format!("{block} vanishes from the bucket of {region}"));
+            common.buckets.damage(region, block);
+        }
+    }
+
+    /// Checkpoints, and a shorter log, on some node; a mirror that is far behind then needs a snapshot.
+    fn trim(&self) {
+        let common = &self.common;
+        let at = common.dice.below(nodes::names().len() as u64) as usize;
+        let Some(life) = common.net.life(at) else { return };
+        let far = common.dice.chance(300);
+        common.trace.say(format!("{} takes a checkpoint{}", common.net.name(at), if far { " and purges its log" } else { "" }));
+        drop(<openraft_rt_sim::SimRuntime as openraft::AsyncRuntime>::spawn(async move {
+            // The node may be stopping: then there is no checkpoint.
+            if life.node.checkpoint().await.is_err() || !far {
+                return;
+            }
+            if let Some(upto) = life.node.checkpoints.purgeable() {
+                let _ = life.node.purge_log(upto).await;
+            }
+        }));
+    }
+}

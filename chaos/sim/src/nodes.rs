@@ -1,0 +1,157 @@
+//! Starting, killing and restarting the nodes of a world, and asking their leaders.
+
+use crate::common::{Common, VOLUME};
+use crate::disk::{SimDisk, copy_checkpoints, copy_state, rebuilt_state};
+use crate::host::SimHost;
+use crate::judge::Stage;
+use crate::net::{Life, Net, SimNode, SimTransport};
+use crate::upstream::SimUpstream;
+use farshore_meta::kv::Memory;
+use farshore_mirror::TailConfig;
+use farshore_primary::raft::snapshot::Checkpoints;
+use farshore_primary::{Node, NodeConfig, NodeParts};
+use farshore_types::{ClusterId, NodeId};
+use farshore_wire::admin::{AdminAnswer, AdminCall};
+use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The clusters of every world: the primary, and its mirror.
+pub const US: ClusterId = ClusterId(0);
+pub const EU: ClusterId = ClusterId(1);
+/// Nodes of a cluster.
+const NODES: u64 = 3;
+/// A session that is silent for this long ends.
+const SESSION_LEASE: Duration = Duration::from_secs(5);
+/// Between heartbeats, and how long a follower waits before it asks for votes: at least, at most.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+const ELECTION: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(900));
+/// Attempts to find a leader that carries out a call, and the pause between them.
+const ATTEMPTS: usize = 400;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Name and cluster of every node.
+pub fn names() -> Vec<(String, ClusterId)> {
+    [(US, "us"), (EU, "eu")]
+        .into_iter()
+        .flat_map(|(cluster, region)| (1..=NODES).map(move |id| (format!("{region}-{id}"), cluster)))
+        .collect()
+}
+
+/// An empty disk for each node.
+pub fn stages(net: &Net) -> Vec<Stage> {
+    let stage = |(name, cluster)| Stage {
+        name,
+        cluster,
+        running: false,
+        store: Memory::new(),
+        disk: SimDisk::new(net.dice.clone()),
+        checkpoints: Arc::new(Checkpoints::in_memory()),
+        looked: Default::default(),
+    };
+    names().into_iter().map(stage).collect()
+}
+
+fn config(at: usize, full_sync_every_us: u64) -> NodeConfig {
+    let all = names();
+    let (name, cluster) = all[at].clone();
+    let of_cluster = all.iter().filter(|(_, other)| *other == cluster).enumerate();
+    let members: Vec<_> = of_cluster.map(|(id, (name, _))| (NodeId(id as u64 + 1), name.clone(), name.clone())).collect();
+    let id = members.iter().find(|(_, member, _)| *member == name).map_or(NodeId(0), |(id, _, _)| *id);
+    NodeConfig {
+        region: if cluster == US { "us".to_owned() } else { "eu".to_owned() },
+        name,
+        volume: VOLUME.to_owned(),
+        cluster,
+        id,
+        members,
+        full_sync_every_us,
+        session_lease: SESSION_LEASE,
+        heartbeat: HEARTBEAT,
+        election: ELECTION,
+        regions: BTreeMap::from([(US, "us".to_owned()), (EU, "eu".to_owned())]),
+    }
+}
+
+/// Starts the node at a place on what its disk holds.
+pub async fn start(common: &Arc<Common>, at: usize, full_sync_every_us: u64) -> Result<(), String> {
+    let (store, disk, checkpoints) = {
+        let mut stages = common.judge.stages();
+        let stage = &mut stages[at];
+        stage.running = true;
+        (stage.store.clone(), stage.disk.clone(), stage.checkpoints.clone())
+    };
+    let net = common.net.clone();
+    let dead = Arc::new(AtomicBool::new(false));
+    let parts = NodeParts {
+        config: config(at, full_sync_every_us),
+        store,
+        log: Arc::new(disk),
+        checkpoints,
+        transport: Arc::new(SimTransport { net: net.clone(), from: at, dead: dead.clone() }),
+        host: Arc::new(SimHost::new(common.dice.clone())),
+    };
+    let node: Arc<SimNode> = Node::start(parts).await.map_err(|error| format!("{} does not start: {error}", net.name(at)))?;
+    let life = Life::new(node.clone(), dead.clone());
+    let own = Arc::new(OnceLock::from(life.clone()));
+    let others = names().into_iter().filter(|(_, cluster)| *cluster != net.cluster(at)).map(|(name, _)| name).collect();
+    let other = if net.cluster(at) == US { EU } else { US };
+    let upstream = Arc::new(SimUpstream { net: net.clone(), from: at, dead, own });
+    farshore_mirror::spawn(&node, upstream, TailConfig { others: vec![(other, others)] });
+    net.set_life(at, Some(life));
+    common.trace.say(format!("{} starts", net.name(at)));
+    Ok(())
+}
+
+/// Kills the node at a place: what its log had not flushed is gone; without power also its state, but for checkpoints.
+pub fn kill(common: &Arc<Common>, at: usize, power: bool) -> Result<(), String> {
+    let Some(life) = common.net.life(at) else { return Ok(()) };
+    // What was applied so far is history, also when this disk is about to forget it.
+    common.judge.look(vec![]);
+    life.kill();
+    common.net.set_life(at, None);
+    let mut stages = common.judge.stages();
+    let stage = &mut stages[at];
+    stage.running = false;
+    stage.disk = stage.disk.survivor();
+    let checkpoints = copy_checkpoints(&stage.checkpoints).map_err(|error| error.to_string())?;
+    stage.store = if power {
+        rebuilt_state(&checkpoints).map_err(|error| error.to_string())?
+    } else {
+        copy_state(&stage.store).map_err(|error| error.to_string())?
+    };
+    stage.checkpoints = Arc::new(checkpoints);
+    if power {
+        stage.looked = Default::default();
+    }
+    drop(stages);
+    // The dead process goes on in a world of its own until its tasks have ended.
+    drop(SimRuntime::spawn(async move { life.node.shutdown().await }));
+    common.trace.say(format!("{} is killed{}", common.net.name(at), if power { ", its power is lost" } else { "" }));
+    Ok(())
+}
+
+/// The place whose node believes to lead a cluster, if there is one.
+pub fn leader(net: &Net, cluster: ClusterId) -> Option<usize> {
+    net.places(cluster).into_iter().find(|at| net.life(*at).is_some_and(|life| life.node.is_leader()))
+}
+
+/// Asks a cluster's leader, whoever that is, until one has carried out the call.
+pub async fn ask(common: &Arc<Common>, cluster: ClusterId, call: AdminCall) -> Result<AdminAnswer, String> {
+    let mut last = String::new();
+    for _ in 0..ATTEMPTS {
+        for at in common.net.places(cluster) {
+            let Some(life) = common.net.life(at) else { continue };
+            match life.node.admin(call.clone()).await {
+                AdminAnswer::NotLeader { .. } => {}
+                AdminAnswer::Failed { message } => last = message,
+                answer => return Ok(answer),
+            }
+        }
+        SimRuntime::sleep(PAUSE).await;
+    }
+    Err(format!("liveness: cluster {cluster} did not carry out {call:?}: {last}"))
+}
