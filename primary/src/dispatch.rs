@@ -337,7 +337,11 @@ pub fn window(kv: &dyn KvRead, lease: Duration) -> Result<DeletionWindow, Storag
     })
 }
 
-/// All clusters on the roster.
+/// All clusters on the roster. The one that writes is always on it, though no entry adds it: a mirror deletes nothing
+/// that the primary has not promised to stay above (law 14).
 pub fn roster(kv: &dyn KvRead) -> Result<Vec<farshore_types::ClusterId>, StorageError> {
-    Ok(farshore_meta::roster(kv)?.into_iter().map(|member| member.cluster).collect())
+    let mut roster: Vec<_> = farshore_meta::roster(kv)?.into_iter().map(|member| member.cluster).collect();
+    let writes = farshore_meta::header(kv)?.lineage.head().map(|epoch| epoch.id.cluster);
+    roster.extend(writes.filter(|cluster| !roster.contains(cluster)));
+    Ok(roster)
 }
