@@ -6,6 +6,7 @@ use crate::bucket::Buckets;
 use crate::disk::SimDisk;
 use crate::invariants;
 use crate::model::Model;
+use crate::nodes::{EU, US};
 use crate::sight::{NodeSight, Sight};
 use crate::trace::Trace;
 use farshore_meta::kv::{Memory, Store};
@@ -199,9 +200,9 @@ fn sight_of(stage: &mut Stage) -> Read<NodeSight> {
         node.data_synced = marks.data_synced;
         node.floor = marks.floor;
         node.blocks_behind = marks.blocks_behind;
-        for member in told(farshore_meta::roster(&*kv))?.into_iter().filter(|member| member.cluster != stage.cluster) {
-            let known = told(farshore_syncer::known_floor(&*kv, member.cluster, &header.lineage))?;
-            node.known_floors.push((member.cluster, known));
+        for other in [US, EU].into_iter().filter(|other| *other != stage.cluster) {
+            let known = told(farshore_syncer::known_floor(&*kv, other, &header.lineage))?;
+            node.known_floors.push((other, known));
         }
     }
     Ok(node)

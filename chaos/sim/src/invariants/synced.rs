@@ -4,7 +4,9 @@ use crate::sight::Sight;
 
 pub fn check(sight: &Sight<'_>) -> Result<(), String> {
     for node in &sight.nodes {
-        let Some(index) = node.data_synced else { continue };
+        // A node that lags behind its cluster's own floor names a point that the cluster has left for good.
+        let floor = sight.floor(node.cluster);
+        let Some(index) = node.data_synced.filter(|index| *index >= floor) else { continue };
         if let Some(block) = super::promised::first_absent(sight, node.cluster, index) {
             return Err(format!("{}: data_synced is {index}, where {block} lives, which its bucket lacks", node.name));
         }
