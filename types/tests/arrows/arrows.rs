@@ -91,13 +91,31 @@ fn violations(rooms: &[Room], locked: &BTreeMap<String, BTreeSet<String>>) -> Ve
 
 fn here() -> (Vec<Room>, BTreeMap<String, BTreeSet<String>>) {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock is part of the repository");
-    (graph::rooms_here(&root()), graph::locked(&lock))
+    (graph::rooms(&graph::metadata_here(&root())), graph::locked(&lock))
 }
 
 #[test]
 fn every_room_uses_only_the_rooms_of_its_row() {
     let (rooms, locked) = here();
     none_of(violations(&rooms, &locked));
+}
+
+/// A planted fault in a product would be worse than no test.
+#[test]
+fn no_product_build_has_planted_faults() {
+    none_of(graph::turned_on(&graph::metadata_here(&root()), "plant"));
+}
+
+#[test]
+fn a_planted_plant_is_found() {
+    let metadata = r#"{ "packages": [
+        { "name": "a", "features": { "default": ["s3", "b/plant"] }, "dependencies": [] },
+        { "name": "b", "features": { "plant": [] }, "dependencies": [{ "name": "c", "kind": null, "features": ["plant"] },
+          { "name": "d", "kind": "dev", "features": ["plant"] }] }] }"#;
+    assert_eq!(
+        graph::turned_on(metadata, "plant"),
+        ["\"a\": `plant` is on by default", "\"b\": the dependency on \"c\" turns `plant` on"]
+    );
 }
 
 #[test]

@@ -33,14 +33,34 @@ pub fn rooms(metadata: &str) -> Vec<Room> {
     packages.iter().map(room).collect()
 }
 
-/// The rooms of this repository.
-pub fn rooms_here(root: &Path) -> Vec<Room> {
+/// Where a product build would turn a feature on: by default, or by a dependency of another crate's.
+pub fn turned_on(metadata: &str, feature: &str) -> Vec<String> {
+    let metadata: serde_json::Value = serde_json::from_str(metadata).expect("cargo metadata prints JSON");
+    let has = |list: &serde_json::Value| {
+        let named = |item: &serde_json::Value| item.as_str().is_some_and(|item| item.rsplit('/').next() == Some(feature));
+        list.as_array().is_some_and(|list| list.iter().any(named))
+    };
+    let mut found = vec![];
+    for package in metadata["packages"].as_array().expect("cargo metadata lists packages") {
+        if has(&package["features"]["default"]) {
+            found.push(format!("{}: `{feature}` is on by default", package["name"]));
+        }
+        let uses = package["dependencies"].as_array().into_iter().flatten().filter(|uses| uses["kind"] != "dev");
+        for uses in uses.filter(|uses| has(&uses["features"])) {
+            found.push(format!("{}: the dependency on {} turns `{feature}` on", package["name"], uses["name"]));
+        }
+    }
+    found
+}
+
+/// What cargo says of this repository.
+pub fn metadata_here(root: &Path) -> String {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(cargo);
     let output = command.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root).output();
     let output = output.expect("cargo runs");
     assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
-    rooms(&String::from_utf8(output.stdout).expect("cargo metadata prints UTF-8"))
+    String::from_utf8(output.stdout).expect("cargo metadata prints UTF-8")
 }
 
 /// Which crate depends on which, by name, in Cargo.lock. Of a crate from the registry the lock file lists no
