@@ -86,17 +86,14 @@ impl Buckets {
         }
     }
 
-    /// Names and sizes of at most `limit` objects after a name (exclusive), in byte order of names, and whether these are
-    /// the last ones.
-    pub fn list(&self, region: ClusterId, after: &str, limit: usize) -> (Vec<(String, u64)>, bool) {
+    /// Names and sizes of all objects after a name (exclusive), in byte order of names.
+    pub fn list(&self, region: ClusterId, after: &str) -> Vec<(String, u64)> {
         let mut buckets = self.lock();
         let bucket = buckets.entry(region).or_default();
-        let mut names: Vec<(String, u64)> =
-            bucket.objects.iter().map(|(block, object)| (block.object_name(), u64::from(object.length))).collect();
-        names.sort();
-        let rest: Vec<(String, u64)> = names.into_iter().filter(|(name, _)| name.as_str() > after).collect();
-        let last = rest.len() <= limit;
-        (rest.into_iter().take(limit).collect(), last)
+        let names = bucket.objects.iter().map(|(block, object)| (block.object_name(), u64::from(object.length)));
+        let mut rest: Vec<(String, u64)> = names.filter(|(name, _)| name.as_str() > after).collect();
+        rest.sort();
+        rest
     }
 }
 
@@ -106,16 +103,15 @@ mod tests {
     use farshore_types::SliceId;
 
     #[test]
-    fn a_put_is_conditional_and_a_listing_goes_by_pages() {
+    fn a_put_is_conditional_and_a_listing_goes_on_after_a_name() {
         let (buckets, here) = (Buckets::default(), ClusterId(0));
         let block = |id| BlockKey { slice: SliceId(id), index: 0, size: 10 };
         assert_eq!(buckets.put(here, block(2), 7), Put::Done);
         assert_eq!(buckets.put(here, block(2), 7), Put::Same);
         assert_eq!(buckets.put(here, block(2), 8), Put::Conflict);
         buckets.put(here, block(1), 1);
-        let (page, last) = buckets.list(here, "", 1);
-        assert_eq!((page.len(), last), (1, false));
-        let (page, last) = buckets.list(here, &page[0].0, 1);
-        assert_eq!((page[0].0.as_str(), last), (block(2).object_name().as_str(), true));
+        let all = buckets.list(here, "");
+        assert_eq!(all.len(), 2);
+        assert_eq!(buckets.list(here, &all[0].0), [(block(2).object_name(), 10)]);
     }
 }

@@ -23,7 +23,7 @@ pub async fn rewind_mirror(common: &Arc<Common>) -> Result<(), String> {
         let kv = life.node.read().map_err(|error| error.to_string())?;
         let header = farshore_meta::header(&*kv).map_err(|error| error.to_string())?;
         let reach = farshore_meta::lowest_reachable(&*kv).map_err(|error| error.to_string())?;
-        let floor = common.judge.with_sight(vec![], |sight| sight.floor(EU))?;
+        let floor = common.judge.floor(EU)?;
         (reach.max(floor), header.index, header.lineage)
     };
     if low >= high || farshore_syncer::home(&*life.node.read().map_err(|error| error.to_string())?).is_ok_and(|home| home.is_none()) {

@@ -33,7 +33,7 @@ impl Scenario {
             name: "calm",
             steps: 40,
             writers: 2,
-            pace_us: 40_000,
+            pace_us: 60_000,
             kills: 0,
             power_losses: 0,
             partitions: 0,
@@ -52,7 +52,7 @@ impl Scenario {
     pub fn mixed() -> Self {
         Scenario {
             name: "mixed",
-            steps: 120,
+            steps: 100,
             writers: 3,
             kills: 35,
             power_losses: 15,

@@ -188,21 +188,24 @@ fn check_resurrection(common: &Common, region: ClusterId, lease: &Lease) {
     }
 }
 
+/// A listing in pages; some break off in the middle.
 fn list(common: &Common, region: ClusterId, lease: &Lease) -> Vec<In> {
-    let mut after = lease.list_after.clone();
-    let mut pages = vec![];
-    loop {
-        let (objects, last) = common.buckets.list(region, &after, PAGE);
-        if let Some((name, _)) = objects.last() {
-            after = name.clone();
-        }
-        let objects = objects.into_iter().map(|(name, size)| ListedObject { name, size }).collect();
-        let failed = if common.is_faulty() && common.dice.chance(50) { "the listing broke" } else { "" };
-        let broke = !failed.is_empty();
-        pages.push(In::Listing(Listing { task: lease.task.clone(), objects, last, failed: failed.to_owned() }));
-        if last || broke {
-            common.trace.say(format!("worker {region} listed {} pages", pages.len()));
-            return pages;
+    let all = common.buckets.list(region, &lease.list_after);
+    let objects: Vec<ListedObject> = all.into_iter().map(|(name, size)| ListedObject { name, size }).collect();
+    let mut pages: Vec<Listing> = objects
+        .chunks(PAGE)
+        .map(|page| Listing { task: lease.task.clone(), objects: page.to_vec(), ..Listing::default() })
+        .collect();
+    match pages.last_mut() {
+        Some(last) => last.last = true,
+        None => pages.push(Listing { task: lease.task.clone(), last: true, ..Listing::default() }),
+    }
+    if common.is_faulty() && common.dice.chance(200) {
+        pages.truncate(1 + common.dice.below(pages.len() as u64) as usize);
+        if let Some(page) = pages.last_mut() {
+            page.failed = "the listing broke".to_owned();
         }
     }
+    common.trace.say(format!("worker {region} listed {} pages", pages.len()));
+    pages.into_iter().map(In::Listing).collect()
 }

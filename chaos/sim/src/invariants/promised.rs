@@ -3,6 +3,7 @@
 
 use crate::sight::Sight;
 use farshore_types::{BlockKey, ClusterId, LogIndex};
+use std::collections::BTreeSet;
 
 /// A block that lives at an index and is not in the region's bucket as it should be; damage does not count (law 15).
 pub fn first_absent(sight: &Sight<'_>, region: ClusterId, index: LogIndex) -> Option<BlockKey> {
@@ -15,10 +16,11 @@ pub fn first_absent(sight: &Sight<'_>, region: ClusterId, index: LogIndex) -> Op
 }
 
 pub fn check(sight: &Sight<'_>) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
     for node in &sight.nodes {
         // A node that lags names an older floor of its cluster; what counts is the newest one.
-        let newest = node.floor == sight.floor(node.cluster);
-        if let Some(block) = first_absent(sight, node.cluster, node.floor).filter(|_| newest) {
+        let newest = node.floor == sight.floor(node.cluster) && seen.insert((node.cluster, node.floor));
+        if let Some(block) = newest.then(|| first_absent(sight, node.cluster, node.floor)).flatten() {
             return Err(format!("{}: the floor is {}, where {block} lives, which its bucket lacks", node.name, node.floor));
         }
         for (other, known) in &node.known_floors {

@@ -1,0 +1,76 @@
+//! Each planted hazard is found within a bounded number of worlds, and without a plant the same worlds hold.
+//!
+//! `cargo test -p farshore-sim --features plant --test plants -- --nocapture` prints the seed that finds each of them;
+//! `FARSHORE_SEEDS=100` searches further.
+
+use farshore_sim::plant::{self, Hazard};
+use farshore_sim::{Scenario, run};
+
+/// Worlds in which a hazard must be found.
+const SEEDS: u64 = 12;
+
+fn find(hazard: Hazard, scenario: &Scenario) -> Option<(u64, String)> {
+    let seeds = std::env::var("FARSHORE_SEEDS").map_or(SEEDS, |text| text.parse().expect("FARSHORE_SEEDS is a number"));
+    plant::set(Some(hazard));
+    let found = (0..seeds).find_map(|seed| run(seed, scenario).err().map(|broken| (seed, broken.what)));
+    plant::set(None);
+    found
+}
+
+fn is_found(hazard: Hazard, by: &[&str]) {
+    let (seed, what) =
+        find(hazard, &Scenario::mixed()).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
+    println!("{hazard:?}: seed {seed}: {what}");
+    assert!(by.iter().any(|by| what.starts_with(by)), "{hazard:?} was found, but by {what}");
+}
+
+#[test]
+fn hazard_1_1_smallest_pending_is_found() {
+    is_found(Hazard::SmallestPending, &["synced", "promised"]);
+}
+
+#[test]
+fn hazard_1_1_an_interval_that_is_forgotten_early_is_found() {
+    is_found(Hazard::ForgetIntervalEarly, &["synced", "promised"]);
+}
+
+#[test]
+fn hazard_2_1_deletion_at_acknowledgement_is_found() {
+    is_found(Hazard::DeleteAtAck, &["deletion", "promised"]);
+}
+
+#[test]
+fn hazard_3_3_a_retry_under_a_new_session_is_found() {
+    is_found(Hazard::RetryUnderNewSession, &["law 10"]);
+}
+
+#[test]
+fn hazard_3_a_reply_table_that_is_ignored_is_found() {
+    is_found(Hazard::ReplyTableIgnored, &["answered_once", "law 10", "digest"]);
+}
+
+#[test]
+fn hazard_5_1_a_mirror_that_applies_twice_is_found() {
+    is_found(Hazard::JudgeOutsideApply, &["chained", "prefix", "mirror_order"]);
+}
+
+#[test]
+fn hazard_6_4_a_rewind_that_owes_nothing_is_found() {
+    is_found(Hazard::RewindWithoutReowing, &["synced", "promised"]);
+}
+
+#[test]
+fn hazard_7_1_applying_ahead_of_the_log_is_found() {
+    is_found(Hazard::ApplyAheadOfLog, &["flushed"]);
+}
+
+#[test]
+fn law_16_evidence_about_nothing_is_found() {
+    is_found(Hazard::FalseEvidence, &["synced", "promised"]);
+}
+
+#[test]
+fn without_a_plant_the_same_world_holds() {
+    plant::set(None);
+    run(0, &Scenario::mixed()).unwrap_or_else(|broken| panic!("{broken}"));
+}
