@@ -13,7 +13,7 @@ use crate::ledger::deletions::{deletable, pending_deletion};
 use crate::ledger::owed::{owed, owed_from};
 use crate::local::{self, LocalOp};
 use crate::reason::Reason;
-use crate::resting::Resting;
+use crate::resting::{REST_MIN_US, Resting};
 use farshore_meta::kv::{KvRead, StorageError};
 use farshore_types::{BlockKey, BucketId, ControlTime, LocalTime, LogIndex, SessionId, TaskId};
 use std::collections::{BTreeSet, VecDeque};
@@ -60,6 +60,8 @@ pub struct Dispatcher {
     window: DeletionWindow,
     deletions: VecDeque<BlockKey>,
     deletions_idle_until: LocalTime,
+    /// After a failed deletion all of them rest: they are never urgent, and the next one would most likely fail as well.
+    deletions_rest_until: LocalTime,
     listing: Option<(u64, Option<String>)>,
 }
 
@@ -83,6 +85,7 @@ impl Dispatcher {
             window: DeletionWindow::default(),
             deletions: VecDeque::new(),
             deletions_idle_until: 0,
+            deletions_rest_until: 0,
             listing: None,
         }
     }
@@ -176,6 +179,9 @@ impl Dispatcher {
     /// visible, now and then: at the first failure and whenever the number of tries has doubled.
     pub fn failed(&mut self, task: TaskId, reason: Reason, now: LocalTime) -> Option<LocalOp> {
         let grant = self.book.end(task)?;
+        if let Held::Delete(_) = grant.held {
+            self.deletions_rest_until = now.saturating_add(REST_MIN_US);
+        }
         let Held::Copy(block) = grant.held else { return None };
         let tries = self.resting.fail(block, grant.added, now);
         tries.is_power_of_two().then_some(LocalOp::Failing { block, reason, tries })
@@ -346,6 +352,9 @@ impl Dispatcher {
     }
 
     fn next_deletion(&mut self, kv: &dyn KvRead, now: LocalTime) -> Result<Option<BlockKey>, StorageError> {
+        if now < self.deletions_rest_until {
+            return Ok(None);
+        }
         if self.deletions.is_empty() && now >= self.deletions_idle_until {
             let DeletionWindow { gate, control, longest_lease } = self.window;
             // Those that are under way still stand at the head of the queue: read past them.

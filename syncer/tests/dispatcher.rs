@@ -183,6 +183,21 @@ fn copies_come_before_repairs_deletions_and_the_listing() {
 }
 
 #[test]
+fn after_a_failed_deletion_all_deletions_rest() {
+    let mut desk = Desk::new();
+    let blocks = desk.shore.add(HERE, 1);
+    let at = desk.shore.drop_slice(&blocks);
+    desk.plan.allow_deletions(DeletionWindow { gate: at, control: ControlTime(1_000_000), longest_lease: ControlTime(1) });
+    desk.plan.offer(worker(1), 1);
+    let first = desk.leases(0);
+    desk.plan.failed(first[0].1.task, Reason::TargetUnreachable, 0);
+    // Floors and clocks move all the time; that is no reason to ask a bucket that is down.
+    desk.plan.allow_deletions(DeletionWindow { gate: at, control: ControlTime(2_000_000), longest_lease: ControlTime(1) });
+    assert_eq!(desk.leases(REST_MIN_US - 1), []);
+    assert_eq!(desk.leases(REST_MIN_US).len(), 1);
+}
+
+#[test]
 fn while_a_pause_is_in_force_nobody_gets_anything() {
     let mut desk = Desk::new();
     let blocks = desk.shore.add(THERE, 1);
