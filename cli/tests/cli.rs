@@ -1,5 +1,7 @@
 //! The built binary from outside: exit codes, and the errors of `up` before anything is started.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};

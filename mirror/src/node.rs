@@ -67,8 +67,8 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
             if let Some(why) = node.hub.stop_reason() {
                 return why;
             }
-            if let Err(fatal) = node.raft_metrics().running_state {
-                return fatal.to_string();
+            if let Some(fatal) = node.fatal().await {
+                return fatal;
             }
         }
     };

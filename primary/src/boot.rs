@@ -34,14 +34,19 @@ pub enum BootError {
     Identity { path: PathBuf, error: serde_json::Error },
     #[error(transparent)]
     Log(#[from] DiskLogError),
-    #[error("the log is damaged ({0}): this node must be rebuilt from the others (remove its directory and start it)")]
+    #[error(
+        "the log is damaged ({0}): leave this node stopped, its two peers go on; replacing a node is not available yet, \
+         and an emptied directory would forget this node's vote"
+    )]
     Damaged(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("no checkpoint can be used and the log begins at {0}: remove the node's directory and start it")]
+    #[error(
+        "no checkpoint can be used and the log begins at {0}: leave this node stopped, its two peers go on; replacing a node is not available yet"
+    )]
     NoStart(u64),
     #[error(transparent)]
-    Log2(#[from] crate::raft::log::LogFailure),
+    Read(#[from] crate::raft::log::LogFailure),
 }
 
 /// Whose directory it is.
@@ -74,6 +79,10 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<OnDisk, BootError> 
     let (log, recovered) = DiskLog::open(&directory.join(LOG), group, Arc::new(OsDisk))?;
     if let Some(damage) = &recovered.damage {
         return Err(BootError::Damaged(format!("{damage:?}")));
+    }
+    if let Some(failure) = &recovered.failure {
+        // What followed the last good flush cannot be trusted, also where it reads well (law 24).
+        return Err(BootError::Damaged(format!("an earlier flush failed: {failure:?}")));
     }
     if let Some(torn) = &recovered.torn {
         tracing::info!(?torn, "the log ended in an incomplete batch, which was never acknowledged");

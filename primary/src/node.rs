@@ -161,6 +161,11 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         self.raft.initialize(members).await.map_err(|error| error.to_string())
     }
 
+    /// Why consensus no longer runs, if it does not: also when it died without saying so.
+    pub async fn fatal(&self) -> Option<String> {
+        self.raft.is_initialized().await.err().map(|fatal| fatal.to_string())
+    }
+
     pub async fn is_initialized(&self) -> bool {
         self.raft.is_initialized().await.unwrap_or(false)
     }

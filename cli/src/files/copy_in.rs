@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use indicatif::ProgressBar;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Mode of what comes from stdin.
@@ -105,7 +105,7 @@ async fn one(volume: &Volume, from: &Path, place: &Place, bar: &ProgressBar) -> 
     content(volume, &mut file, &from.display().to_string(), place, mode_of(from)?, bar).await
 }
 
-async fn link(volume: &Volume, target: &PathBuf, place: &Place) -> Result<Copied, CliError> {
+async fn link(volume: &Volume, target: &Path, place: &Place) -> Result<Copied, CliError> {
     let (uid, gid) = owner();
     let node = || NewNode::Symlink(target.as_os_str().as_bytes().to_vec());
     let made = volume.make(place.parent, &place.name, node(), 0o777, uid, gid).await;

@@ -5,6 +5,10 @@ use farshore_types::topology::{Listener, Topology, TopologyError};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
+/// Ports for worlds of their own: below those that Linux gives to outgoing connections, of which one may otherwise sit on
+/// a listener's port while its process is down.
+const DRAWN: std::ops::Range<u16> = 12_000..32_000;
+
 /// Refuses the first address that cannot be listened on. Listeners of processes that run already are skipped.
 pub fn check_free(topology: &Topology, runs: impl Fn(&str) -> bool) -> Result<(), CliError> {
     topology.listeners().iter().filter(|listener| !runs(&listener.process)).try_for_each(check)
@@ -30,12 +34,18 @@ fn check(listener: &Listener) -> Result<(), CliError> {
 /// The same world on ports that are free now: for a demonstration beside other worlds.
 pub fn on_free_ports(topology: &Topology) -> Result<Topology, TopologyError> {
     // All are held until all are drawn, so that none is drawn twice.
-    let mut held = Vec::new();
+    let mut held: Vec<TcpListener> = Vec::new();
+    let mut next = DRAWN.start + std::process::id() as u16 % (DRAWN.end - DRAWN.start);
     topology.readdressed(|old| {
-        let Ok(listener) = TcpListener::bind(SocketAddr::new(old.ip(), 0)) else { return old };
-        let drawn = listener.local_addr().unwrap_or(old);
-        held.push(listener);
-        drawn
+        for _ in DRAWN {
+            next = if next + 1 < DRAWN.end { next + 1 } else { DRAWN.start };
+            let address = SocketAddr::new(old.ip(), next);
+            if let Ok(listener) = TcpListener::bind(address) {
+                held.push(listener);
+                return address;
+            }
+        }
+        old
     })
 }
 

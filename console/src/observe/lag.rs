@@ -48,8 +48,20 @@ pub fn merge_lag(topology: &Topology, volume: &str, answers: &[LagAnswer], now_u
     let committed = answers.iter().flat_map(|answer| &answer.view.regions).filter_map(|line| line.committed).max();
     let merged = topology.regions().iter().map(|region| merge_line(&region.name, base, answers, committed));
     // Without the primary's word there may be more that nobody here has heard of.
-    let regions = merged.map(|line| RegionLag { at_least: line.at_least || stale, ..line }).collect();
+    let silence = base.view.regions.iter().find(|line| line.region == base.view.primary).and_then(|line| line.age_seconds);
+    let regions = merged.map(|line| if stale { unheard(line, silence.unwrap_or(0.0)) } else { line }).collect();
     LagView { stale, regions, ..base.view.clone() }
+}
+
+/// The same line when the primary was last heard `silence` seconds ago: its seconds are that at least.
+fn unheard(line: RegionLag, silence: f64) -> RegionLag {
+    let at_least = |seconds: f64| seconds.max(silence);
+    RegionLag {
+        at_least: true,
+        metadata_seconds_behind: line.metadata_seconds_behind.map(at_least),
+        data_seconds_behind: line.data_seconds_behind.map(at_least),
+        ..line
+    }
 }
 
 /// The newest line about a region: by the base, or by the region itself.
