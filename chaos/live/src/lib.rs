@@ -12,16 +12,19 @@
 pub mod binary;
 pub mod blocks;
 pub mod differential;
+pub mod document;
 pub mod fuse;
 mod mount;
+pub mod play;
 pub mod process;
 mod random;
+mod shell;
 pub mod tree;
-mod world;
+pub mod world;
 
 pub use mount::{Mount, MountSpec};
 pub use random::Random;
-pub use world::{Output, World, WorldOptions};
+pub use world::{Output, World, WorldOptions, take_turn};
 
 use std::time::{Duration, Instant};
 

@@ -20,6 +20,8 @@ pub struct MountSpec<'a> {
     pub region: Option<&'a str>,
     /// For example `["--read-only"]`.
     pub flags: &'a [&'a str],
+    /// How long it may be used; `None`: as long as a test may take.
+    pub within: Option<Duration>,
 }
 
 /// A mount; unmounted when dropped.
@@ -49,7 +51,7 @@ impl Mount {
             }
             fuse::mounted_on(&point)
         });
-        let watchdog = Watchdog::over(mounted.connection, WATCHDOG);
+        let watchdog = Watchdog::over(mounted.connection, spec.within.unwrap_or(WATCHDOG));
         // The table of mounts has it before it serves; the first answer says that it does.
         std::fs::metadata(&point).unwrap_or_else(|error| panic!("{} does not serve: {error}", point.display()));
         Mount { point, child: Some(child), connection: mounted.connection, watchdog }

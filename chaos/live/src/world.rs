@@ -108,14 +108,41 @@ fn topology(options: WorldOptions) -> String {
     text
 }
 
+/// The topology that is shipped, on free ports, with the first `nodes` of each region's nodes.
+fn shipped_topology(nodes: usize) -> String {
+    let text = include_str!("../../../topology.toml");
+    let spare = ["a\"", "b\"", "c\""].iter().skip(nodes).map(|end| format!("-{end}")).collect::<Vec<_>>();
+    let is_spare = |line: &&str| line.contains("{ name =") && spare.iter().any(|end| line.contains(end.as_str()));
+    let kept = text.lines().filter(|line| !is_spare(line)).collect::<Vec<_>>().join("\n");
+    let mut parts = kept.split("127.0.0.1:");
+    let first = parts.next().expect("a split has a first part").to_owned();
+    let parts: Vec<&str> = parts.map(|part| part.trim_start_matches(|letter: char| letter.is_ascii_digit())).collect();
+    let ports = free_ports(parts.len());
+    parts.iter().zip(ports).fold(first, |text, (part, port)| format!("{text}127.0.0.1:{port}{part}"))
+}
+
+/// The turn of whoever runs processes that are no [`World`]: while it is held, no world runs.
+pub fn take_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl World {
     /// Writes a topology and brings its world up.
     pub fn start(options: WorldOptions) -> World {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        World::begin(&topology(options))
+    }
+
+    /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
+    pub fn start_shipped(nodes: usize) -> World {
+        World::begin(&shipped_topology(nodes))
+    }
+
+    fn begin(topology: &str) -> World {
+        let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
-        std::fs::write(&file, topology(options)).expect("the temporary directory can be written");
+        std::fs::write(&file, topology).expect("the temporary directory can be written");
         let world = World { root, topology: file, workers: Mutex::default(), _turn: turn };
         world.up();
         world
@@ -353,6 +380,18 @@ mod tests {
         assert_eq!(ports.len(), 15);
         assert_eq!(ports.iter().collect::<std::collections::BTreeSet<_>>().len(), 15, "{text}");
         assert!(text.contains("block_size = \"4MiB\""));
+    }
+
+    #[test]
+    fn the_shipped_topology_is_shipped_but_for_its_ports_and_nodes() {
+        let without_digits = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+        let shipped = include_str!("../../../topology.toml");
+        let three = shipped_topology(3);
+        assert_eq!(without_digits(&three), without_digits(shipped.trim_end()));
+        assert!(!three.contains(":7400"), "the shipped ports may be in use");
+        let one = shipped_topology(1);
+        assert_eq!(one.matches("{ name =").count(), 2, "{one}");
+        assert!(one.contains("use-a") && one.contains("euw-a"));
     }
 
     #[test]

@@ -27,7 +27,8 @@ fn a_block_that_is_not_here_yet_is_read_from_the_other_region_and_counted() {
     tree::write(&mount.join("tree"), 20, 300_000, 8);
     wait_for("the mirror to have everything", SOON, || (world.lag_of("eu-west")["entries_behind"] == 0).then_some(()));
     assert!(world.blocks("eu-west").is_empty(), "copying is paused");
-    let mirror = world.mount(MountSpec { name: "mirror", region: Some("eu-west"), flags: &["--read-only"] });
+    let mirror =
+        world.mount(MountSpec { name: "mirror", region: Some("eu-west"), flags: &["--read-only"], ..MountSpec::default() });
     wait_for("the mount to show it", SOON, || mirror.join("tree/d6").exists().then_some(()));
     tree::assert_equal(&mount.join("tree"), &mirror.join("tree"));
     wait_for("the fallback reads to be counted", SOON, || {
@@ -58,7 +59,7 @@ fn with_flip_the_targets_bucket_is_written_first_and_the_copies_run_the_other_wa
     }
     let world = World::start(SMALL);
     pause(&world);
-    let mount = world.mount(MountSpec { name: "flip", region: Some("eu-west"), flags: &["--flip"] });
+    let mount = world.mount(MountSpec { name: "flip", region: Some("eu-west"), flags: &["--flip"], ..MountSpec::default() });
     tree::write(&mount.join("tree"), 10, 300_000, 10);
     assert!(!world.blocks("eu-west").is_empty(), "the target's bucket is written first");
     assert!(world.blocks("us-east").is_empty(), "copying is paused");
@@ -93,7 +94,7 @@ fn with_a_bucket_lost_the_other_serves_and_what_was_not_copied_was_listed_and_gi
     };
     let second = url("eu-west");
     world.kill_bucket("us-east");
-    let mount = world.mount(MountSpec { name: "failover", region: None, flags: &["--bucket", &second] });
+    let mount = world.mount(MountSpec { name: "failover", region: None, flags: &["--bucket", &second], ..MountSpec::default() });
     // The tree was made from this seed.
     let source = world.scratch("source");
     tree::write(&source, 20, 200_000, 12);

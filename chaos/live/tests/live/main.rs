@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod buckets;
+mod demo;
+mod documents;
 mod heal;
 mod lag;
 mod mirror;

@@ -10,7 +10,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(60);
 
 fn read_only(name: &'static str) -> MountSpec<'static> {
-    MountSpec { name, region: Some("eu-west"), flags: &["--read-only"] }
+    MountSpec { name, region: Some("eu-west"), flags: &["--read-only"], ..MountSpec::default() }
 }
 
 /// Every kind of change, on an existing file `file` and directory `dir`.
