@@ -45,7 +45,8 @@ impl Ground for WorldGround {
         let flags: Vec<&str> = line.flags.iter().map(String::as_str).collect();
         let name = line.name.to_string();
         let region = (line.region != PRIMARY).then_some(line.region.as_str());
-        let mount = self.world.mount(MountSpec { name: &name, region, flags: &flags, ..MountSpec::default() });
+        let spec = MountSpec { name: &name, region, ..MountSpec::default() };
+        let mount = self.world.mount(MountSpec { flags: &flags, ..spec });
         let path = mount.path().to_owned();
         self.mounts.push(mount);
         path
