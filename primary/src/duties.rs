@@ -27,13 +27,10 @@ const PURGE: usize = 256;
 const PURGE_GRACE_US: u64 = 10_000_000;
 /// Even without a hint, unlinked inodes are looked for this often.
 const PURGE_LOOK_US: u64 = 5_000_000;
-/// A checkpoint is due after so many bytes of log, or so many entries, since the last one.
+/// A checkpoint is also due after so many bytes of log since the last one.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
-const CHECKPOINT_ENTRIES: u64 = 100_000;
 /// Pause between two checkpoints of one node, at least.
-const CHECKPOINT_PAUSE_US: u64 = 30_000_000;
-/// Bytes of log kept for mirrors that are away; past it they must take a snapshot (law 25).
-const RETENTION_BYTES: u64 = 8 << 30;
+const CHECKPOINT_PAUSE_US: u64 = 5_000_000;
 /// Pause between two looks at the figures for `/metrics`.
 const TELL_US: u64 = 1_000_000;
 /// Entries trimmed by one entry.
@@ -131,6 +128,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
     node.alive(Component::FullSync);
     let header = node.header()?;
     if node.is_primary(&header) {
+        mark_roster(node).await?;
         expire_sessions(node, memory, now).await?;
         purge_orphans(node, memory, now).await?;
     }
@@ -209,6 +207,30 @@ async fn trim<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), B
     Ok(())
 }
 
+/// Says by an entry which mirrors must take a snapshot: those whose log is gone here (law 25).
+async fn mark_roster<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), Broken> {
+    let mut marks = vec![];
+    let purged = node.raft_metrics().purged.map(|id| stored(id.index));
+    {
+        let kv = node.read()?;
+        let header = farshore_meta::header(&*kv)?;
+        for member in farshore_meta::roster(&*kv)?.into_iter().filter(|member| member.cluster != node.config.cluster) {
+            let floor = farshore_syncer::known_floor(&*kv, member.cluster, &header.lineage)?;
+            let seen = node.observations.mirrors().get(&member.cluster).map_or(LogIndex(0), |seen| seen.applied);
+            let has = floor.max(seen);
+            let held = local::position(&*kv, has.next())?.is_some_and(|next| purged.is_none_or(|purged| next.raft > purged));
+            let needs = has < header.index && !held;
+            if needs != member.needs_snapshot {
+                marks.push((member.cluster, needs));
+            }
+        }
+    }
+    for (cluster, needs) in marks {
+        node.propose_shared(SharedBody::Control(Control::RosterNeedsSnapshot { cluster, needs })).await?;
+    }
+    Ok(())
+}
+
 /// Law 11: a session ends only by an entry, after a full lease on this leader's own clock.
 async fn expire_sessions<R: AsyncRuntime, S: Store>(
     node: &Arc<Node<R, S>>,
@@ -268,17 +290,17 @@ async fn keep_disk<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &m
     let Some(applied) = metrics.last_applied.map(|id| id.index) else { return Ok(()) };
     let newest = node.checkpoints.newest().and_then(|(meta, _)| meta.last_log_id).map_or(0, |id| id.index);
     let bytes = node.log.retained_bytes();
-    let due =
-        applied.saturating_sub(newest) >= CHECKPOINT_ENTRIES || bytes.saturating_sub(memory.checkpoint_bytes) >= CHECKPOINT_BYTES;
+    let due = applied.saturating_sub(newest) >= node.config.checkpoint_entries
+        || bytes.saturating_sub(memory.checkpoint_bytes) >= CHECKPOINT_BYTES;
     if due && now.saturating_sub(memory.checkpoint_us) >= CHECKPOINT_PAUSE_US {
         memory.checkpoint_us = now;
         memory.checkpoint_bytes = bytes;
         node.checkpoint().await?;
     }
     let Some(purgeable) = node.checkpoints.purgeable() else { return Ok(()) };
-    let needed = if bytes > RETENTION_BYTES { None } else { needed_by_mirrors(node)? };
+    let needed = if bytes > node.config.log_retention { None } else { needed_by_mirrors(node)? };
     let upto = needed.map_or(purgeable, |needed| purgeable.min(needed));
-    if metrics.purged.map_or(0, |id| id.index) + CHECKPOINT_ENTRIES / 2 < upto {
+    if metrics.purged.map_or(0, |id| id.index) + node.config.checkpoint_entries / 2 < upto {
         node.purge_log(upto).await?;
     }
     Ok(())

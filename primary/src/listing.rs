@@ -25,6 +25,8 @@ struct Active {
     comparer: Comparer,
     /// The lease whose pages are taken.
     task: Option<TaskId>,
+    /// From where a listing was asked for: run and name.
+    wanted: Option<(u64, Option<String>)>,
     ended: bool,
     /// Findings of a run that only reports.
     dry: Option<Report>,
@@ -40,7 +42,7 @@ pub(crate) struct Listings {
 
 fn begin(run: u64, at: LogIndex, block_size: u32, dry: bool) -> Active {
     let dry = dry.then(|| Report { run, begin: at, ..Report::default() });
-    Active { run, comparer: Comparer::new(at, block_size), task: None, ended: false, dry, found: vec![] }
+    Active { run, comparer: Comparer::new(at, block_size), task: None, wanted: None, ended: false, dry, found: vec![] }
 }
 
 fn describe(finding: &Finding) -> (FindingKind, String) {
@@ -114,9 +116,16 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let crate::dispatch::Inner { plan, listings, .. } = &mut *inner;
         let Some(active) = &mut listings.active else { return };
         let held = active.task.is_some_and(|task| plan.holder(task).is_some());
-        if !active.ended && !held {
-            active.task = None;
-            plan.want_listing(Some((active.run, active.comparer.resume_after().map(str::to_owned))));
+        if active.ended || held {
+            return;
+        }
+        active.task = None;
+        // Asked for once: the plan leases it again by itself, and a lease whose first page is on its way must not be
+        // taken back, or a listing that takes longer than a round never begins.
+        let want = Some((active.run, active.comparer.resume_after().map(str::to_owned)));
+        if active.wanted != want {
+            active.wanted.clone_from(&want);
+            plan.want_listing(want);
         }
     }
 

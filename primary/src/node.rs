@@ -45,6 +45,10 @@ pub struct NodeConfig {
     pub heartbeat: Duration,
     /// A follower waits this long, drawn anew each time, before it asks for votes: at least, and at most.
     pub election: (Duration, Duration),
+    /// A checkpoint is due after so many entries of the Raft log.
+    pub checkpoint_entries: u64,
+    /// Bytes of log kept for mirrors that are away; past it they must take a snapshot (law 25).
+    pub log_retention: u64,
     /// A session that is silent for this long ends.
     pub session_lease: Duration,
     /// Names of the volume's regions by cluster, for views.
@@ -283,6 +287,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Installs a snapshot that a peer sends. The body is kept as a checkpoint first (hazard 7.2).
     pub async fn handle_snapshot(&self, meta: &[u8], mut from: Box<dyn std::io::Read + Send>) -> Result<Vec<u8>, PeerError> {
         let (vote, meta): (VoteOf<Types<R>>, Meta) = request(meta)?;
+        tracing::info!(at = ?meta.last_log_id, "receiving a snapshot from the leader");
         let (done, received) = tokio::sync::oneshot::channel();
         let (checkpoints, of) = (self.checkpoints.clone(), meta.clone());
         self.host.run(Box::new(move || drop(done.send(checkpoints.receive(&of, &mut *from)))));

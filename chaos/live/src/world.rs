@@ -132,6 +132,11 @@ impl World {
         World::begin(&topology(options))
     }
 
+    /// The same, with further sections at the end of the topology.
+    pub fn start_with(options: WorldOptions, sections: &str) -> World {
+        World::begin(&(topology(options) + sections))
+    }
+
     /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
     pub fn start_shipped(nodes: usize) -> World {
         World::begin(&shipped_topology(nodes))

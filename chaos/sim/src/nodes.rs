@@ -69,6 +69,8 @@ fn config(at: usize, full_sync_every_us: u64) -> NodeConfig {
         id,
         members,
         full_sync_every_us,
+        checkpoint_entries: 100_000,
+        log_retention: 8 << 30,
         session_lease: SESSION_LEASE,
         heartbeat: HEARTBEAT,
         election: ELECTION,

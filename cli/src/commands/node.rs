@@ -67,6 +67,8 @@ fn config_of(world: &World, place: NodePlace<'_>) -> Result<RunConfig, CliError>
         full_sync_every_us: volume.full_sync_every.as_micros() as u64,
         heartbeat: world.topology.raft.heartbeat,
         election: (world.topology.raft.election_min, world.topology.raft.election_max),
+        checkpoint_entries: world.topology.log.checkpoint_entries,
+        log_retention: world.topology.log.retention.0,
         session_lease: SESSION_LEASE,
         regions: world.topology.regions().iter().map(|region| (region.cluster, region.name.clone())).collect(),
     };

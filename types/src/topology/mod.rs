@@ -19,7 +19,9 @@ pub mod units;
 pub use error::{TopologyError, TopologyErrorKind};
 pub use nearest::nearest;
 
-use crate::{ClusterId, Compression, GroupId, Incarnation, NodeId, RegionId, RegionRecord, SLOT_STRIPES, Uuid, VolumeRecord};
+use crate::{
+    ByteCount, ClusterId, Compression, GroupId, Incarnation, NodeId, RegionId, RegionRecord, SLOT_STRIPES, Uuid, VolumeRecord,
+};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,9 +48,19 @@ pub struct Topology {
     pub data_dir: Option<PathBuf>,
     pub console: Option<SocketAddr>,
     pub raft: RaftTimes,
+    pub log: LogLimits,
     /// In the order of the file; the position is the region's and its cluster's number.
     regions: Vec<RegionSpec>,
     volumes: Vec<VolumeSpec>,
+}
+
+/// How long every node's log may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A checkpoint is due after so many entries; the log goes up to the older of two.
+    pub checkpoint_entries: u64,
+    /// Past it the log no longer waits for a mirror that is away: the mirror takes a snapshot (law 25).
+    pub retention: ByteCount,
 }
 
 /// Times of every cluster's Raft.

@@ -3,8 +3,8 @@
 use super::error::{TopologyError, TopologyErrorKind as Kind};
 use super::section::{Keys, Section, echo, error_at};
 use super::{
-    BucketSpec, CLUSTERS_MAX, Credentials, EmbeddedBucket, FORMAT, MirrorSpec, NODES_MAX, NodeSpec, RaftTimes, RegionSpec,
-    TEXT_BYTES_MAX, Topology, VolumeSpec, nearest, secrets,
+    BucketSpec, CLUSTERS_MAX, Credentials, EmbeddedBucket, FORMAT, LogLimits, MirrorSpec, NODES_MAX, NodeSpec, RaftTimes,
+    RegionSpec, TEXT_BYTES_MAX, Topology, VolumeSpec, nearest, secrets,
 };
 use crate::{ByteCount, ClusterId, Compression, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, NodeId, RegionId};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 const TOP: Keys = Keys {
-    known: &["format", "name", "data_dir", "console", "defaults", "raft", "region", "volume"],
-    later: &["tls", "log", "alerts", "clients", "limits", "full_sync"],
+    known: &["format", "name", "data_dir", "console", "defaults", "raft", "log", "region", "volume"],
+    later: &["tls", "alerts", "clients", "limits", "full_sync"],
 };
 const CONSOLE: Keys = Keys { known: &["listen"], later: &[] };
 const DEFAULTS: Keys = Keys { known: &["trash_days", "fencing"], later: &["witness", "retention"] };
 const RAFT: Keys = Keys { known: &["heartbeat", "election_timeout"], later: &[] };
+const LOG: Keys = Keys { known: &["checkpoint_entries", "retention"], later: &["format", "level"] };
 const ELECTION: Keys = Keys { known: &["min", "max"], later: &[] };
 const REGION: Keys = Keys { known: &["nodes", "bucket"], later: &["provider", "console", "workers_from"] };
 const NODE: Keys = Keys { known: &["name", "listen", "advertise", "metrics"], later: &["failure_domain"] };
@@ -44,6 +45,9 @@ const RAFT_TIMES: RaftTimes = RaftTimes {
     election_min: Duration::from_millis(1000),
     election_max: Duration::from_millis(2000),
 };
+/// Fewest entries between two checkpoints: below it a node would do little else.
+const CHECKPOINT_ENTRIES_MIN: i64 = 100;
+const LOG_LIMITS: LogLimits = LogLimits { checkpoint_entries: 100_000, retention: ByteCount(8 << 30) };
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 
 pub(super) fn parse(text: &str, path: &Path) -> Result<Topology, TopologyError> {
@@ -66,6 +70,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Topology, TopologyError> 
         data_dir: top.text("data_dir")?.map(PathBuf::from),
         console: top.section("console", &CONSOLE)?.map(|console| console.required_listener("listen")).transpose()?,
         raft: raft(&top)?,
+        log: log(&top)?,
         regions: regions(&top)?,
         volumes: volumes(&top, defaults_trash)?,
     })
@@ -146,6 +151,21 @@ fn raft(top: &Section) -> Result<RaftTimes, TopologyError> {
         return Err(raft.error(Kind::BadValue, "election_timeout", "has a max that is not above its min", mend));
     }
     Ok(times)
+}
+
+fn log(top: &Section) -> Result<LogLimits, TopologyError> {
+    let mut limits = LOG_LIMITS;
+    let Some(log) = top.section("log", &LOG)? else { return Ok(limits) };
+    match log.integer("checkpoint_entries")? {
+        Some(entries) if entries < CHECKPOINT_ENTRIES_MIN => {
+            let mend = format!("write {CHECKPOINT_ENTRIES_MIN} or more; the default is {}", LOG_LIMITS.checkpoint_entries);
+            return Err(log.error(Kind::BadValue, "checkpoint_entries", format!("is {entries}"), mend));
+        }
+        Some(entries) => limits.checkpoint_entries = entries as u64,
+        None => {}
+    }
+    limits.retention = log.size("retention")?.unwrap_or(limits.retention);
+    Ok(limits)
 }
 
 fn regions(top: &Section) -> Result<Vec<RegionSpec>, TopologyError> {

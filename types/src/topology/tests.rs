@@ -238,3 +238,13 @@ fn a_bucket_of_another_server_needs_a_source_of_keys() {
     let topology = new(", credentials = { file = \"keys.json\" }").unwrap();
     assert_eq!(topology.region("us-east").unwrap().bucket.credentials, Credentials::File("keys.json".into()));
 }
+
+#[test]
+fn the_log_has_limits_with_defaults() {
+    let default = parse(DEFAULT).unwrap().log;
+    assert_eq!((default.checkpoint_entries, default.retention.0), (100_000, 8 << 30));
+    let own = with("[raft]", "[log]\ncheckpoint_entries = 200\nretention = \"1MiB\"\n[raft]").unwrap().log;
+    assert_eq!((own.checkpoint_entries, own.retention.0), (200, 1 << 20));
+    refused(with("[raft]", "[log]\ncheckpoint_entries = 7\n[raft]"), Kind::BadValue, "log.checkpoint_entries");
+    refused(with("[raft]", "[log]\nformat = \"json\"\n[raft]"), Kind::NotAvailableYet, "log.format");
+}

@@ -7,7 +7,7 @@ use crate::{none_of, root};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A room, and the rooms that its product build may use.
-const TABLE: [(&str, &[&str]); 14] = [
+const TABLE: [(&str, &[&str]); 16] = [
     ("farshore-types", &[]),
     ("farshore-meta", &["farshore-types"]),
     ("farshore-changelog", &["farshore-types"]),
@@ -26,6 +26,9 @@ const TABLE: [(&str, &[&str]); 14] = [
     ("farshore-sim", &ALL),
     // It starts the binary and knows nothing of what is inside.
     ("farshore-live", &[]),
+    ("farshore-ceiling", &[]),
+    // A client like others.
+    ("farshore-bench", &["farshore-client", "farshore-wire", "farshore-objects", "farshore-types"]),
 ];
 
 const ALL: [&str; 11] = [

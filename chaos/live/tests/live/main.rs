@@ -10,3 +10,4 @@ mod lag;
 mod mirror;
 mod posix;
 mod restart;
+mod snapshots;

@@ -1,0 +1,78 @@
+//! Who was away while the log was cut takes a snapshot, and goes on from there (laws 24, 25; issue point 5).
+
+use farshore_live::{World, WorldOptions, tree, wait_for};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Until two checkpoints must have let the log go.
+const PURGED: Duration = Duration::from_secs(150);
+/// A log that is cut soon, whoever still needs it.
+const SHORT: &str = "[log]\ncheckpoint_entries = 150\nretention = \"1MiB\"\n";
+const FILES: usize = 120;
+
+fn log_of(world: &World, node: &str) -> String {
+    std::fs::read_to_string(world.dir().join("logs").join(format!("{node}.log"))).unwrap_or_default()
+}
+
+/// Copies small trees into the volume until `node` has cut its log; returns how many.
+fn write_until_purged(world: &World, source: &Path, node: &str) -> usize {
+    let purged = world.dir().join("nodes").join(node).join("log/purged");
+    let end = Instant::now() + PURGED;
+    for round in 1.. {
+        world.cli(&["cp", "-r", &source.to_string_lossy(), &format!("demo:/round-{round}")]).done();
+        if purged.exists() {
+            return round;
+        }
+        assert!(Instant::now() < end, "the log of {node} was not cut in {PURGED:?}, after {round} rounds");
+    }
+    unreachable!("the loop ends by itself")
+}
+
+fn assert_rounds(world: &World, source: &Path, rounds: usize, region: &str) {
+    let out = world.scratch(&format!("out-{region}"));
+    for round in 1..=rounds {
+        let to = out.join(format!("round-{round}"));
+        world.cli(&["cp", "-r", &format!("demo:/round-{round}"), &to.to_string_lossy(), "--region", region]).done();
+        tree::assert_equal(source, &to);
+    }
+}
+
+#[test]
+fn a_mirror_that_was_away_for_too_long_takes_a_snapshot_and_is_equal() {
+    let world = World::start_with(WorldOptions { nodes: 1, block_size: "64KiB" }, SHORT);
+    let source = world.scratch("source");
+    tree::write(&source, FILES, 20_000, 11);
+    world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/round-0"]).done();
+    wait_for("the mirror to have caught up", SOON, || (world.lag_of("eu-west")["entries_behind"] == 0).then_some(()));
+    world.kill_node("euw-a");
+    let rounds = write_until_purged(&world, &source, "use-a");
+    world.cli(&["rm", "-r", "demo:/round-0"]).done();
+    world.up();
+    world.worker("eu-west");
+    world.wait_recoverable();
+    assert!(log_of(&world, "euw-a").contains("taking a snapshot of the primary"), "the log was there all the time");
+    assert_rounds(&world, &source, rounds, "eu-west");
+    let gone = world.cli(&["ls", "demo:/round-0", "--region", "eu-west"]);
+    assert!(!gone.status.success(), "what was removed meanwhile is not there");
+    assert_eq!(world.lag_of("eu-west")["diverged"], false);
+}
+
+#[test]
+fn a_follower_that_was_away_for_too_long_takes_a_snapshot_and_can_carry_the_cluster() {
+    let world = World::start_with(WorldOptions { nodes: 3, block_size: "64KiB" }, SHORT);
+    let source = world.scratch("source");
+    tree::write(&source, FILES, 20_000, 12);
+    let leader = world.wait_leader("us-east");
+    let away = ["use-a", "use-b", "use-c"].into_iter().find(|name| *name != leader).unwrap();
+    world.kill_node(away);
+    let rounds = write_until_purged(&world, &source, &leader);
+    world.up();
+    wait_for("the node to have received a snapshot", SOON, || {
+        log_of(&world, away).contains("receiving a snapshot from the leader").then_some(())
+    });
+    // Without the leader, the two that are left need each other: the one that was away among them.
+    world.kill_node(&leader);
+    world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
+    assert_rounds(&world, &source, rounds, "us-east");
+}
