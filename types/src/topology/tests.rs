@@ -74,7 +74,6 @@ fn what_comes_later_is_refused_and_never_ignored() {
         "[tls]\nca = \"x\"",
         "[clients]\nbootstrap = []",
         "[alerts]\n",
-        "[log]\n",
         "[[limits]]\nto = \"eu-west\"",
         "[full_sync]\n",
     ];
