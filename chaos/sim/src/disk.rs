@@ -118,7 +118,10 @@ pub fn rebuilt_state(checkpoints: &Checkpoints) -> Result<Memory, CheckpointErro
     Ok(store)
 }
 
+/// Keys and values.
+pub type Rows = std::collections::BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// All rows of a space, for comparisons.
-pub fn rows(kv: &dyn KvRead, space: Space) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+pub fn rows(kv: &dyn KvRead, space: Space) -> Result<Rows, StorageError> {
     kv.scan(space, &[], None)?.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
 }

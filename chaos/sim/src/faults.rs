@@ -3,8 +3,12 @@
 use crate::common::Common;
 use crate::nodes::{self, EU, US};
 use crate::scenario::Scenario;
+use farshore_primary::Proposal;
 use farshore_types::ClusterId;
+use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A fault lasts so many steps, at least and at most.
 const LASTS: (u64, u64) = (3, 40);
@@ -40,7 +44,8 @@ impl Faults {
         for mend in due {
             self.mend(mend).await?;
         }
-        let Scenario { kills, power_losses, partitions, isolations, bucket_outages, damages, trims, rewinds, .. } = self.scenario;
+        let Scenario { kills, power_losses, partitions, isolations, bucket_outages, damages, trims, purges, rewinds, .. } =
+            self.scenario;
         let dice = self.common.dice.clone();
         if dice.chance(kills) {
             self.kill(false)?;
@@ -71,7 +76,10 @@ impl Faults {
             self.damage();
         }
         if dice.chance(trims) {
-            self.trim();
+            self.trim()?;
+        }
+        if dice.chance(purges) {
+            self.purge();
         }
         if dice.chance(rewinds) {
             crate::rewind::rewind_mirror(&self.common).await?;
@@ -138,7 +146,8 @@ impl Faults {
         let other = if region == US { EU } else { US };
         let both: Vec<_> = {
             let buckets = common.buckets.lock();
-            let has = |region: ClusterId, block: &_| buckets.get(&region).is_some_and(|bucket| bucket.objects.contains_key(block));
+            let has =
+                |region: ClusterId, block: &_| buckets.get(&region).is_some_and(|bucket| bucket.objects.contains_key(block));
             let here = buckets.get(&region).into_iter().flat_map(|bucket| bucket.objects.keys());
             here.filter(|block| has(other, block)).copied().collect()
         };
@@ -150,21 +159,46 @@ impl Faults {
         }
     }
 
-    /// Checkpoints, and a shorter log, on some node; a mirror that is far behind then needs a snapshot.
-    fn trim(&self) {
+    /// Checkpoints, and a shorter log, on some node: as beyond the retention limit, also of what a mirror still needs,
+    /// which must take a snapshot then.
+    fn purge(&self) {
         let common = &self.common;
         let at = common.dice.below(nodes::names().len() as u64) as usize;
         let Some(life) = common.net.life(at) else { return };
-        let far = common.dice.chance(300);
-        common.trace.say(format!("{} takes a checkpoint{}", common.net.name(at), if far { " and purges its log" } else { "" }));
-        drop(<openraft_rt_sim::SimRuntime as openraft::AsyncRuntime>::spawn(async move {
-            // The node may be stopping: then there is no checkpoint.
-            if life.node.checkpoint().await.is_err() || !far {
-                return;
+        common.trace.say(format!("{} takes checkpoints and purges its log", common.net.name(at)));
+        let pause = Duration::from_micros(common.dice.between(50_000, 2_000_000));
+        // What is purged must have become known before.
+        let judge = common.judge.clone();
+        drop(SimRuntime::spawn(async move {
+            for _ in 0..2 {
+                // The node may be stopping: then there is no checkpoint.
+                let _ = life.node.checkpoint().await;
+                SimRuntime::sleep(pause).await;
             }
+            judge.look(vec![]);
             if let Some(upto) = life.node.checkpoints.purgeable() {
                 let _ = life.node.purge_log(upto).await;
             }
         }));
+    }
+
+    /// Before-images and log positions go below the lowest floor (law 20).
+    fn trim(&self) -> Result<(), String> {
+        let common = &self.common;
+        let cluster = if common.dice.chance(500) { US } else { EU };
+        let Some(life) = nodes::leader(&common.net, cluster).and_then(|at| common.net.life(at)) else { return Ok(()) };
+        common.judge.look(vec![]);
+        let told = |error: farshore_meta::kv::StorageError| error.to_string();
+        let below = {
+            let kv = life.node.read().map_err(told)?;
+            if farshore_syncer::home(&*kv).map_err(told)?.is_none() {
+                return Ok(());
+            }
+            let lineage = farshore_meta::header(&*kv).map_err(told)?.lineage;
+            farshore_syncer::lowest_floor(&*kv, &lineage, &[US, EU]).map_err(told)?
+        };
+        common.trace.say(format!("cluster {cluster} trims below {below}"));
+        drop(SimRuntime::spawn(async move { drop(life.node.propose(&Proposal::Trim { below }).await) }));
+        Ok(())
     }
 }

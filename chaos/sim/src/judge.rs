@@ -10,12 +10,12 @@ use crate::nodes::{EU, US};
 use crate::sight::{NodeSight, Sight};
 use crate::trace::Trace;
 use farshore_meta::kv::{Memory, Store};
+use farshore_primary::Proposal;
 use farshore_primary::local;
 use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::snapshot::Checkpoints;
 use farshore_primary::raft::stored;
 use farshore_primary::raft::types::{Entry, EntryPayload};
-use farshore_primary::Proposal;
 use farshore_types::{BlockKey, ClusterId, LogIndex, RaftIndex};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,6 +98,9 @@ impl Judge {
                 let (name, index, floor, applied) = (&node.name, node.index, node.floor, node.applied);
                 let digest = node.digest.0 as u64;
                 self.trace.say(format!("{name} index {index} digest {digest:016x} synced {synced} floor {floor} raft {applied}"));
+                if node.skipped {
+                    self.trace.say(format!("{name} has taken a snapshot"));
+                }
             }
             invariants::check(sight)
         })?
@@ -105,7 +108,7 @@ impl Judge {
 
     /// Why the world is not settled, if it is not.
     pub fn unsettled(&self) -> Option<String> {
-        let settled = self.extend_history().and_then(|()| self.with_sight(vec![], |sight| invariants::settled::check(sight))?);
+        let settled = self.extend_history().and_then(|()| self.with_sight(vec![], invariants::settled::check)?);
         settled.err()
     }
 
@@ -203,12 +206,16 @@ fn sight_of(stage: &mut Stage) -> Read<NodeSight> {
         let chain = told(local::position(&*kv, LogIndex(index)))?.map(|position| position.chain);
         node.fresh.push((LogIndex(index), chain));
     }
+    // Entries that never stood in this cluster's own log: a snapshot of the primary brought them.
+    node.skipped =
+        first > stage.looked.next() && stage.looked > LogIndex(0) && node.trimmed < first && node.trimmed > stage.looked;
     stage.looked = header.index;
     if told(farshore_syncer::home(&*kv))?.is_some() {
         let marks = told(farshore_syncer::watermarks(&*kv, header.index, &header.lineage))?;
         node.data_synced = marks.data_synced;
         node.floor = marks.floor;
         node.blocks_behind = marks.blocks_behind;
+        node.deletions_held = marks.deletion_held.blocks;
         for other in [US, EU].into_iter().filter(|other| *other != stage.cluster) {
             let known = told(farshore_syncer::known_floor(&*kv, other, &header.lineage))?;
             node.known_floors.push((other, known));

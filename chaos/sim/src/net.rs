@@ -91,7 +91,13 @@ fn pair(a: ClusterId, b: ClusterId) -> (ClusterId, ClusterId) {
 impl Net {
     pub fn new(dice: Arc<Dice>, trace: Arc<Trace>, names: Vec<(String, ClusterId)>) -> Arc<Self> {
         let places = names.into_iter().map(|(name, cluster)| Place { name, cluster, life: None, isolated: false });
-        Arc::new(Net { dice, trace, places: Mutex::new(places.collect()), cut: Mutex::default(), loss_permille: AtomicU64::new(0) })
+        Arc::new(Net {
+            dice,
+            trace,
+            places: Mutex::new(places.collect()),
+            cut: Mutex::default(),
+            loss_permille: AtomicU64::new(0),
+        })
     }
 
     pub fn place_of(&self, address: &str) -> Option<usize> {
@@ -126,7 +132,11 @@ impl Net {
     }
 
     pub fn set_cut(&self, a: ClusterId, b: ClusterId, cut: bool) {
-        if cut { lock(&self.cut).insert(pair(a, b)) } else { lock(&self.cut).remove(&pair(a, b)) };
+        if cut {
+            lock(&self.cut).insert(pair(a, b))
+        } else {
+            lock(&self.cut).remove(&pair(a, b))
+        };
     }
 
     pub fn set_loss(&self, permille: u64) {
@@ -206,7 +216,14 @@ impl Net {
         receiver
     }
 
-    async fn pump<T: Send>(&self, from: End, to: End, lives: &[Arc<Life>], mut input: mpsc::Receiver<T>, output: mpsc::Sender<T>) {
+    async fn pump<T: Send>(
+        &self,
+        from: End,
+        to: End,
+        lives: &[Arc<Life>],
+        mut input: mpsc::Receiver<T>,
+        output: mpsc::Sender<T>,
+    ) {
         let dead = || lives.iter().any(|life| life.is_dead()) || output.is_closed();
         loop {
             let next = SimRuntime::timeout(LOOK, input.recv()).await;

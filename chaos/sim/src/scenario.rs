@@ -17,6 +17,7 @@ pub struct Scenario {
     pub bucket_outages: u64,
     pub damages: u64,
     pub trims: u64,
+    pub purges: u64,
     pub rewinds: u64,
     /// Messages lost, in 1000.
     pub loss: u64,
@@ -41,6 +42,7 @@ impl Scenario {
             bucket_outages: 0,
             damages: 0,
             trims: 0,
+            purges: 0,
             rewinds: 0,
             loss: 0,
             failing_copies: false,
@@ -61,11 +63,25 @@ impl Scenario {
             bucket_outages: 15,
             damages: 10,
             trims: 30,
+            purges: 25,
             rewinds: 20,
             loss: 10,
             failing_copies: true,
             full_sync_every_us: 20_000_000,
             ..Scenario::calm()
+        }
+    }
+    /// The mirror is cut off while the primary's log goes: it must take snapshots, and so must nodes that were down.
+    pub fn cut_off() -> Self {
+        Scenario {
+            name: "cut_off",
+            kills: 25,
+            power_losses: 15,
+            partitions: 120,
+            purges: 250,
+            trims: 20,
+            rewinds: 10,
+            ..Scenario::mixed()
         }
     }
 }

@@ -29,7 +29,11 @@ pub struct NodeSight {
     pub durable: RaftIndex,
     /// Blocks owed, unverified or damaged.
     pub blocks_behind: u64,
+    /// Dropped blocks whose objects wait to be deleted.
+    pub deletions_held: u64,
     pub diverged: bool,
+    /// It came here without the entries between.
+    pub skipped: bool,
 }
 
 /// The world at one instant.

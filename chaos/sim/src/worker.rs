@@ -146,16 +146,12 @@ fn copied(block: BlockKey, crc32c: u32, from: ClusterId) -> Done {
 }
 
 fn copy(common: &Common, region: ClusterId, block: BlockKey, lease: &Lease) -> Done {
-    if plant::is(Hazard::FalseEvidence) && common.dice.chance(100) {
-        if let Some(crc) = common.judge.checksum(block) {
-            return copied(block, crc, region);
-        }
+    let believed = if plant::is(Hazard::FalseEvidence) { common.judge.checksum(block) } else { None };
+    if let Some(crc) = believed.filter(|_| common.dice.chance(100)) {
+        return copied(block, crc, region);
     }
-    if lease.head_first {
-        return match common.buckets.get(region, block) {
-            Some(there) => copied(block, there.crc32c, region),
-            None => Done::Absent(true),
-        };
+    if let Some(there) = common.buckets.get(region, block).filter(|_| lease.head_first) {
+        return copied(block, there.crc32c, region);
     }
     let faulty = common.is_faulty();
     if faulty && common.dice.chance(60) {
@@ -175,7 +171,8 @@ fn copy(common: &Common, region: ClusterId, block: BlockKey, lease: &Lease) -> D
             Put::Conflict => failed("conflict"),
         };
     }
-    failed("no_source")
+    // That it is not there is known now, and worth more to the ledger than why it cannot be copied.
+    if lease.head_first { Done::Absent(true) } else { failed("no_source") }
 }
 
 /// A full sync never brings a deleted block back (law 17).

@@ -13,10 +13,8 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::writer::Writer;
 use crate::{invariants, panics, worker};
-use farshore_types::{
-    ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, Uuid, VolumeRecord,
-};
 use farshore_meta::kv::Store;
+use farshore_types::{ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, Uuid, VolumeRecord};
 use farshore_wire::admin::AdminCall;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;

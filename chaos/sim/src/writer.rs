@@ -7,9 +7,7 @@ use crate::common::Common;
 use crate::plant::{self, Hazard};
 use crate::upstream::{Connection, connect};
 use crate::work::{Deed, Work};
-use farshore_types::{
-    BucketId, ClusterId, ErrorKind, Incarnation, Outcome, RegionId, Sequence, SessionId, SessionInfo,
-};
+use farshore_types::{BucketId, ClusterId, ErrorKind, Incarnation, Outcome, RegionId, Sequence, SessionId, SessionInfo};
 use farshore_wire::v1::{
     ClientFrame, Goodbye, Header, Hello, Renew, Request, Requests, ServerFrame, client_frame::Frame as In, hello::Kind,
     refused::Kind as Why, server_frame::Frame as Out,
@@ -126,7 +124,8 @@ impl Writer {
 
     fn hello(&self, session: &Session) -> Hello {
         let bucket = BucketId { region: RegionId(self.bucket.0), incarnation: Incarnation(1) };
-        let info = SessionInfo { host: self.name.clone(), mount: "/sim".to_owned(), options: String::new(), bucket: Some(bucket) };
+        let info =
+            SessionInfo { host: self.name.clone(), mount: "/sim".to_owned(), options: String::new(), bucket: Some(bucket) };
         let header: Header = header(self.common.volume(), 0);
         Hello {
             header: Some(header),

@@ -18,8 +18,7 @@ fn find(hazard: Hazard, scenario: &Scenario) -> Option<(u64, String)> {
 }
 
 fn is_found(hazard: Hazard, by: &[&str]) {
-    let (seed, what) =
-        find(hazard, &Scenario::mixed()).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
+    let (seed, what) = find(hazard, &Scenario::mixed()).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
     println!("{hazard:?}: seed {seed}: {what}");
     assert!(by.iter().any(|by| what.starts_with(by)), "{hazard:?} was found, but by {what}");
 }

@@ -5,11 +5,10 @@ use crate::sight::Sight;
 pub fn check(sight: &Sight<'_>) -> Result<(), String> {
     for answer in &sight.answers {
         let (session, sequence) = (answer.session, answer.sequence);
-        if let Some(known) = sight.model.outcomes.get(&(session, sequence)) {
-            if *known != answer.outcome {
-                let got = &answer.outcome;
-                return Err(format!("request {sequence} of {session} was answered {got:?}, its application was {known:?}"));
-            }
+        let Some(known) = sight.model.outcomes.get(&(session, sequence)) else { continue };
+        if *known != answer.outcome {
+            let got = &answer.outcome;
+            return Err(format!("request {sequence} of {session} was answered {got:?}, its application was {known:?}"));
         }
     }
     Ok(())

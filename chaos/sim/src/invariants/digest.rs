@@ -6,7 +6,10 @@ pub fn check(sight: &Sight<'_>) -> Result<(), String> {
     for node in &sight.nodes {
         let Some(known) = sight.model.at(node.index) else { continue };
         if known.digest != node.digest {
-            return Err(format!("{}: at {} the digest is {:?}, a replay has {:?}", node.name, node.index, node.digest, known.digest));
+            return Err(format!(
+                "{}: at {} the digest is {:?}, a replay has {:?}",
+                node.name, node.index, node.digest, known.digest
+            ));
         }
     }
     Ok(())

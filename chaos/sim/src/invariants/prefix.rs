@@ -6,7 +6,10 @@ pub fn check(sight: &Sight<'_>) -> Result<(), String> {
     for node in &sight.nodes {
         let known = sight.model.chain(node.index);
         if known != Some(node.chain) {
-            return Err(format!("{}: at {} the chain is {:?}, in the history it is {known:?}", node.name, node.index, node.chain));
+            return Err(format!(
+                "{}: at {} the chain is {:?}, in the history it is {known:?}",
+                node.name, node.index, node.chain
+            ));
         }
         if node.diverged {
             return Err(format!("{}: says itself that it has diverged", node.name));

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 pub fn first_absent(sight: &Sight<'_>, region: ClusterId, index: LogIndex) -> Option<BlockKey> {
     let bucket = sight.buckets.get(&region);
     let holds = |block: &BlockKey, crc: u32| {
-        bucket.is_some_and(|bucket| bucket.damaged.contains(block) || bucket.objects.get(block).is_some_and(|it| it.crc32c == crc))
+        bucket
+            .is_some_and(|bucket| bucket.damaged.contains(block) || bucket.objects.get(block).is_some_and(|it| it.crc32c == crc))
     };
     let mut living = sight.model.blocks.iter().filter(|(_, interval)| interval.lives_at(index));
     living.find(|(block, interval)| !holds(block, interval.crc32c)).map(|(block, _)| *block)
