@@ -19,6 +19,7 @@ pub mod play;
 pub mod process;
 mod random;
 mod shell;
+mod topology;
 pub mod tree;
 pub mod world;
 

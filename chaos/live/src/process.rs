@@ -57,13 +57,30 @@ pub fn signal(pid: u32, signal: libc::c_int) -> bool {
 
 /// Whether a process runs the program at `binary`; a number that was given to another program is not ours to kill.
 pub fn runs(pid: u32, binary: &Path) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_program(&exe, binary))
+}
+
+/// Also when the program was built anew since: the kernel then says so behind the name.
+fn is_program(exe: &Path, binary: &Path) -> bool {
+    exe == binary || exe.to_str().and_then(|exe| exe.strip_suffix(" (deleted)")).is_some_and(|exe| Path::new(exe) == binary)
 }
 
 /// Whether a process is there and not merely waiting to be collected.
 pub fn is_alive(pid: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     state.is_ok_and(|text| text.rsplit(") ").next().is_some_and(|rest| !rest.starts_with(['Z', 'X'])))
+}
+
+/// Looks until a process is gone; `false` when it is still there after `bound`. For where a panic would be one too many.
+pub fn is_gone_within(pid: u32, bound: Duration) -> bool {
+    let end = Instant::now() + bound;
+    while is_alive(pid) {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    true
 }
 
 /// Waits until a process is gone.
@@ -85,6 +102,19 @@ mod tests {
     #[should_panic(expected = "has not ended within 0 s")]
     fn a_program_that_does_not_end_fails() {
         run(Command::new("sleep").arg("100"), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_program_also_after_that_was_replaced() {
+        let is = |exe: &str| is_program(Path::new(exe), Path::new("/t/debug/farshore"));
+        assert!(is("/t/debug/farshore") && is("/t/debug/farshore (deleted)"));
+        assert!(!is("/t/debug/other") && !is("/t/debug/other (deleted)") && !is("/t/debug/farshore (copied)"));
+        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+        let sleep = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
+        assert!(runs(child.id(), &sleep) && !runs(child.id(), Path::new("/t/debug/farshore")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!runs(child.id(), &sleep));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A world of two regions as real processes, in a directory and on ports of its own.
 
 use crate::mount::{Mount, MountSpec};
-use crate::{binary, blocks, fuse, process, wait_for};
+use crate::{binary, blocks, fuse, process, topology, wait_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,56 +70,6 @@ impl Output {
     }
 }
 
-/// Ports that nobody listens on now. All are held until all are known, so that no two are equal.
-fn free_ports(count: usize) -> Vec<u16> {
-    // Below the ports of outgoing connections, of which one may otherwise sit on the port of a node that was killed.
-    let start = 12_000 + std::process::id() as u16 % 10_000;
-    let mut held: Vec<TcpListener> = vec![];
-    for port in start..start + 10_000 {
-        if held.len() == count {
-            break;
-        }
-        held.extend(TcpListener::bind(("127.0.0.1", port)).ok());
-    }
-    assert_eq!(held.len(), count, "so many ports are free");
-    held.iter().map(|listener| listener.local_addr().expect("a bound socket has an address").port()).collect()
-}
-
-/// A topology of two regions on free ports.
-fn topology(options: WorldOptions) -> String {
-    let mut ports = free_ports(3 + 4 * options.nodes).into_iter();
-    let mut port = || ports.next().expect("as many ports as listeners");
-    let mut text = format!("format = 1\nname = \"live\"\n[console]\nlisten = \"127.0.0.1:{}\"\n", port());
-    for (region, short) in [(PRIMARY, "use"), (MIRROR, "euw")] {
-        text.push_str(&format!("[region.{region}]\nnodes = [\n"));
-        for letter in ["a", "b", "c"].iter().take(options.nodes) {
-            let (listen, metrics) = (port(), port());
-            text.push_str(&format!(
-                "  {{ name = \"{short}-{letter}\", listen = \"127.0.0.1:{listen}\", metrics = \"127.0.0.1:{metrics}\" }},\n"
-            ));
-        }
-        text.push_str(&format!("]\nbucket = {{ url = \"embedded://{region}\", listen = \"127.0.0.1:{}\" }}\n", port()));
-    }
-    text.push_str(&format!(
-        "[volume.demo]\ninitial_primary = \"{PRIMARY}\"\nblock_size = \"{}\"\nmirrors = {{ {MIRROR} = {{ }} }}\n",
-        options.block_size
-    ));
-    text
-}
-
-/// The topology that is shipped, on free ports, with the first `nodes` of each region's nodes.
-fn shipped_topology(nodes: usize) -> String {
-    let text = include_str!("../../../topology.toml");
-    let spare = ["a\"", "b\"", "c\""].iter().skip(nodes).map(|end| format!("-{end}")).collect::<Vec<_>>();
-    let is_spare = |line: &&str| line.contains("{ name =") && spare.iter().any(|end| line.contains(end.as_str()));
-    let kept = text.lines().filter(|line| !is_spare(line)).collect::<Vec<_>>().join("\n");
-    let mut parts = kept.split("127.0.0.1:");
-    let first = parts.next().expect("a split has a first part").to_owned();
-    let parts: Vec<&str> = parts.map(|part| part.trim_start_matches(|letter: char| letter.is_ascii_digit())).collect();
-    let ports = free_ports(parts.len());
-    parts.iter().zip(ports).fold(first, |text, (part, port)| format!("{text}127.0.0.1:{port}{part}"))
-}
-
 /// The turn of whoever runs processes that are no [`World`]: while it is held, no world runs.
 pub fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,25 +78,26 @@ pub fn take_turn() -> MutexGuard<'static, ()> {
 impl World {
     /// Writes a topology and brings its world up.
     pub fn start(options: WorldOptions) -> World {
-        World::begin(&topology(options))
+        World::begin(|| topology::made(options))
     }
 
     /// The same, with further sections at the end of the topology.
     pub fn start_with(options: WorldOptions, sections: &str) -> World {
-        World::begin(&(topology(options) + sections))
+        World::begin(|| topology::made(options) + sections)
     }
 
     /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
     pub fn start_shipped(nodes: usize) -> World {
-        World::begin(&shipped_topology(nodes))
+        World::begin(|| topology::shipped(nodes))
     }
 
-    fn begin(topology: &str) -> World {
+    fn begin(topology: impl FnOnce() -> String) -> World {
         let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
-        std::fs::write(&file, topology).expect("the temporary directory can be written");
+        // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
+        std::fs::write(&file, topology()).expect("the temporary directory can be written");
         let world = World { root, topology: file, workers: Mutex::default(), _turn: turn };
         world.up();
         world
@@ -365,10 +315,17 @@ impl Drop for World {
             }
         }
         // Not by `down`: a test that fails must not wait for what may be broken.
-        for (name, pid) in self.pids() {
-            process::signal(pid, libc::SIGCONT);
-            if !process::signal(pid, libc::SIGKILL) {
+        let pids = self.pids();
+        for (name, pid) in &pids {
+            process::signal(*pid, libc::SIGCONT);
+            if !process::signal(*pid, libc::SIGKILL) {
                 eprintln!("{name} (process {pid}) ended before it was killed");
+            }
+        }
+        // The next world may get the same ports, and the directory goes now.
+        for (name, pid) in &pids {
+            if !process::is_gone_within(*pid, SOON) {
+                eprintln!("{name} (process {pid}) was killed and is still there");
             }
         }
     }
@@ -377,27 +334,6 @@ impl Drop for World {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_topology_has_a_port_of_its_own_for_everything() {
-        let text = topology(WorldOptions::default());
-        let ports: Vec<&str> = text.split("127.0.0.1:").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        assert_eq!(ports.len(), 15);
-        assert_eq!(ports.iter().collect::<std::collections::BTreeSet<_>>().len(), 15, "{text}");
-        assert!(text.contains("block_size = \"4MiB\""));
-    }
-
-    #[test]
-    fn the_shipped_topology_is_shipped_but_for_its_ports_and_nodes() {
-        let without_digits = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
-        let shipped = include_str!("../../../topology.toml");
-        let three = shipped_topology(3);
-        assert_eq!(without_digits(&three), without_digits(shipped.trim_end()));
-        assert!(!three.contains(":7400"), "the shipped ports may be in use");
-        let one = shipped_topology(1);
-        assert_eq!(one.matches("{ name =").count(), 2, "{one}");
-        assert!(one.contains("use-a") && one.contains("euw-a"));
-    }
 
     #[test]
     fn a_region_is_found_in_a_list() {
