@@ -3,6 +3,8 @@
 use farshore_live::{MountSpec, World, WorldOptions, blocks, fuse, tree, wait_for};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -16,6 +18,41 @@ fn missing(world: &World) -> (u64, u64) {
 
 fn figures(lag: &Value) -> (u64, u64) {
     (lag["blocks_behind"].as_u64().expect("a known figure"), lag["bytes_behind"].as_u64().expect("a known figure"))
+}
+
+/// The console's answer to a path.
+fn console(world: &World, path: &str) -> String {
+    let topology = std::fs::read_to_string(world.dir().join("topology.toml")).unwrap();
+    let address = topology.split("[console]").nth(1).unwrap().split('"').nth(1).unwrap().to_owned();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The figures of `lag` stand on `/metrics` and in the page's API as well.
+fn assert_shown_alike(world: &World, lag: &Value) {
+    let labels = "volume=\"demo\",region=\"eu-west\",observer=\"us-east\"";
+    let expected: Vec<String> = [
+        ("farshore_replication_pending_blocks", "blocks_behind"),
+        ("farshore_replication_pending_bytes", "bytes_behind"),
+        ("farshore_mirror_applied_index", "mirror_applied"),
+        ("farshore_data_synced_index", "data_synced"),
+        ("farshore_recoverable_index", "recoverable"),
+    ]
+    .iter()
+    .map(|(metric, key)| format!("{metric}{{{labels}}} {}", lag[key]))
+    .collect();
+    wait_for("/metrics to show the same figures", SOON, || {
+        let metrics = console(world, "/metrics");
+        expected.iter().all(|line| metrics.lines().any(|shown| shown == line)).then_some(())
+    });
+    let page = console(world, "/api/v1/lag");
+    for key in ["blocks_behind", "bytes_behind", "mirror_applied", "data_synced", "recoverable"] {
+        let shown = format!("\"{key}\":{}", lag[key]);
+        assert!(page.replace(": ", ":").contains(&shown), "the console does not say {shown}: {page}");
+    }
 }
 
 #[test]
@@ -43,6 +80,7 @@ fn blocks_and_bytes_behind_are_what_is_missing_in_the_bucket() {
     assert!(applied <= committed);
     assert!(lag["data_seconds_behind"].as_f64().unwrap() > 0.0);
     assert_eq!(world.replication_of("eu-west")["state"], "paused", "law 28: what is off says so");
+    assert_shown_alike(&world, &lag);
     let check = world.cli(&["lag", "demo", "--check"]);
     assert!(matches!(check.status.code(), Some(0 | 3)), "without objectives nothing can be late for ever: {}", check.status);
 
