@@ -1,0 +1,67 @@
+//! Drives a running world, or an etcd, without FUSE, and prints what it saw as JSON. It judges nothing.
+//!
+//! `creates` and `lag` speak to the volume as every client does, by its session; `synced` waits for the ledger; `etcd-puts`
+//! is the same load on etcd; `report` makes the committed files out of the parts of a run.
+
+mod creates;
+mod error;
+mod etcd;
+mod lag;
+mod report;
+mod synced;
+mod times;
+mod world;
+
+use clap::{Parser, Subcommand};
+use error::BenchError;
+use serde::Serialize;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures a running Farshore world, and an etcd beside it")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Creates files, each caller in a directory of its own, as fast as answers come
+    Creates(creates::Args),
+    /// Creates files at a fixed rate and watches how far the mirror's metadata is behind
+    Lag(lag::Args),
+    /// Waits until no region's bucket owes a block
+    Synced(synced::Args),
+    /// Puts values into an etcd, as fast as answers come
+    EtcdPuts(etcd::Args),
+    /// Writes the result files from the parts of a run
+    Report(report::Args),
+}
+
+fn main() -> ExitCode {
+    let verb = Args::parse().verb;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.map_err(|error| BenchError::new("start", error)).and_then(|runtime| runtime.block_on(run(verb)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result<(), BenchError> {
+    match verb {
+        Verb::Creates(args) => print(&creates::run(args).await?),
+        Verb::Lag(args) => print(&lag::run(args).await?),
+        Verb::Synced(args) => print(&synced::run(args).await?),
+        Verb::EtcdPuts(args) => print(&etcd::run(args).await?),
+        Verb::Report(args) => report::run(&args)?,
+    }
+    Ok(())
+}
+
+fn print(figures: &impl Serialize) {
+    println!("{}", serde_json::to_string(figures).expect("figures are plain data"));
+}

@@ -1,0 +1,259 @@
+//! From the parts of one run to the two committed files: all figures as JSON, and a short table with ratios first.
+//!
+//! A part is `NAME.json`, what a command printed, with `NAME.cpu`, the share of all cores that was busy meanwhile. What could not
+//! run is `NAME.failed` with the reason, and becomes null with that reason. Rounds of the same measurement end in `-1`, `-2` and so
+//! on; the table has their medians, and ratios are taken inside a round first, since the disk changes from minute to minute.
+
+use crate::error::BenchError;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Callers at once, as in the run script.
+const CALLERS: [u32; 3] = [1, 64, 256];
+const ROUNDS_MAX: u32 = 9;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The directory of the parts
+    #[arg(long)]
+    parts: PathBuf,
+    /// A file of lines KEY=VALUE about the machine and the commit
+    #[arg(long)]
+    about: PathBuf,
+    /// The files to write, without their ends `.json` and `.md`
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// All parts by name; the failed ones by name with their reason.
+#[derive(Debug, Default)]
+struct Parts {
+    done: BTreeMap<String, Value>,
+    failed: BTreeMap<String, String>,
+}
+
+pub fn run(args: &Args) -> Result<(), BenchError> {
+    let parts = read_parts(&args.parts)?;
+    let about = read(&args.about)?;
+    let about: Vec<(&str, &str)> = about.lines().filter_map(|line| line.split_once('=')).collect();
+    let write = |end: &str, text: &str| {
+        let path = PathBuf::from(format!("{}.{end}", args.out.display()));
+        std::fs::write(&path, text).map_err(|error| BenchError::new(format!("write {}", path.display()), error))
+    };
+    let json = serde_json::to_string_pretty(&document(&about, &parts)).expect("figures are plain data");
+    write("json", &(json + "\n"))?;
+    write("md", &table(&about, &parts))
+}
+
+fn read(path: &Path) -> Result<String, BenchError> {
+    std::fs::read_to_string(path).map_err(|error| BenchError::new(format!("read {}", path.display()), error))
+}
+
+fn read_parts(dir: &Path) -> Result<Parts, BenchError> {
+    let failed = |error: std::io::Error| BenchError::new(format!("read {}", dir.display()), error);
+    let mut parts = Parts::default();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("json") => {
+                let text = read(&path)?;
+                let value = serde_json::from_str(&text).map_err(|error| BenchError::new(format!("understand {name}"), error))?;
+                let busy = read(&path.with_extension("cpu")).ok().and_then(|text| text.trim().parse::<f64>().ok());
+                parts.add(name, value, busy);
+            }
+            Some("failed") => {
+                parts.failed.insert(name, read(&path)?.trim().to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(parts)
+}
+
+impl Parts {
+    fn add(&mut self, name: String, mut value: Value, cpu_busy: Option<f64>) {
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("cpu_busy".into(), json!(cpu_busy));
+        }
+        self.done.insert(name, value);
+    }
+
+    fn number(&self, part: &str, key: &str) -> Option<f64> {
+        self.done.get(part)?.get(key)?.as_f64()
+    }
+
+    /// The median over the rounds of `name`.
+    fn median(&self, name: &str, key: &str) -> Option<f64> {
+        median((1..=ROUNDS_MAX).filter_map(|round| self.number(&format!("{name}-{round}"), key)).collect())
+    }
+
+    /// The median over the rounds of one part's figure by another's.
+    fn ratio(&self, over: &str, under: &str, key: &str) -> Option<f64> {
+        let of = |name: &str, round| self.number(&format!("{name}-{round}"), key);
+        median((1..=ROUNDS_MAX).filter_map(|round| Some(of(over, round)? / of(under, round)?)).collect())
+    }
+
+    /// The one worker's speed by rclone's; the best of rclone's rounds counts.
+    fn copy_ratio(&self) -> Option<f64> {
+        Some(self.rclone_seconds()? / self.number("copy-worker", "seconds")?)
+    }
+
+    fn rclone_seconds(&self) -> Option<f64> {
+        (1..=ROUNDS_MAX).filter_map(|round| self.number(&format!("copy-rclone-{round}"), "seconds")).min_by(f64::total_cmp)
+    }
+}
+
+/// The middle one; of an even number the lower of the two in the middle.
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len().saturating_sub(1) / 2).copied()
+}
+
+fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
+    let by_callers = |over: &str, under: &str| -> Map<String, Value> {
+        let ratio = |callers| json!(parts.ratio(&format!("{over}-{callers}"), &format!("{under}-{callers}"), "ops_per_second"));
+        CALLERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
+    };
+    json!({
+        "format": 1,
+        "about": about.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
+        "ratios": {
+            "creates_to_ceiling": by_callers("creates", "ceiling"),
+            "creates_to_etcd_puts": by_callers("creates", "etcd"),
+            "creates_without_mirror_to_etcd_puts": by_callers("alone", "etcd"),
+            "worker_to_rclone": parts.copy_ratio(),
+        },
+        "parts": parts.done,
+        "missing": parts.failed.iter().map(|(name, why)| json!({ "part": name, "figures": null, "reason": why })).collect::<Vec<_>>(),
+    })
+}
+
+fn table(about: &[(&str, &str)], parts: &Parts) -> String {
+    let mut text =
+        String::from("# A measurement\n\nRatios inside one run; see [how to read it](../README.md). Report, no verdict.\n\n");
+    text += "| callers | creates : ceiling | creates : etcd | creates, no mirror : etcd | creates/s | ceiling/s | etcd puts/s |";
+    text += " creates p50, p99 ms | etcd p50, p99 ms | cores busy at creates |\n|---|---|---|---|---|---|---|---|---|---|\n";
+    for callers in CALLERS {
+        let name = |what: &str| format!("{what}-{callers}");
+        let (creates, etcd) = (name("creates"), name("etcd"));
+        let ratio = |over: &str, under: &str| figure(parts.ratio(&name(over), &name(under), "ops_per_second"), 2);
+        let median = |name: &str, key: &str, digits| figure(parts.median(name, key), digits);
+        let latency = |name: &str| format!("{}, {}", median(name, "p50_ms", 2), median(name, "p99_ms", 2));
+        let row = [
+            callers.to_string(),
+            ratio("creates", "ceiling"),
+            ratio("creates", "etcd"),
+            ratio("alone", "etcd"),
+            median(&creates, "ops_per_second", 0),
+            median(&name("ceiling"), "ops_per_second", 0),
+            median(&etcd, "ops_per_second", 0),
+            latency(&creates),
+            latency(&etcd),
+            figure(parts.median(&creates, "cpu_busy").map(|busy| busy * 100.0), 0) + " %",
+        ];
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text += &copy_and_lag(parts);
+    text += "\n| about | |\n|---|---|\n";
+    for (key, value) in about {
+        let _ = writeln!(text, "| {} | {value} |", key.replace('_', " "));
+    }
+    for (name, why) in &parts.failed {
+        let _ = writeln!(text, "\nMissing: `{name}`: {}", why.replace('\n', " "));
+    }
+    text
+}
+
+fn copy_and_lag(parts: &Parts) -> String {
+    let one = |part: &str, key: &str, digits| figure(parts.number(part, key), digits);
+    let percent = |part: &str| figure(parts.number(part, "cpu_busy").map(|busy| busy * 100.0), 0);
+    let rows = [
+        ("one worker : rclone, by speed", figure(parts.copy_ratio(), 2)),
+        ("2 GiB by one worker, s (cores busy)", format!("{} ({} %)", one("copy-worker", "seconds", 2), percent("copy-worker"))),
+        (
+            "2 GiB by rclone, s: before, after (cores busy)",
+            format!(
+                "{}, {} ({} %, {} %)",
+                one("copy-rclone-1", "seconds", 2),
+                one("copy-rclone-2", "seconds", 2),
+                percent("copy-rclone-1"),
+                percent("copy-rclone-2")
+            ),
+        ),
+        ("metadata lag seen from outside, p50, p99, ms", lag(parts, ["observed_p50_ms", "observed_p99_ms"])),
+        ("metadata lag as `lag` reports it, p50, p99, ms", lag(parts, ["reported_p50_ms", "reported_p99_ms"])),
+        ("at creates/s (wished, reached)", lag(parts, ["rate_wished", "rate_reached"])),
+        (
+            "fdatasync, one writer: p50 ms (before, after)",
+            format!("{}, {}", one("disk-1", "fdatasync_p50_ms", 3), one("disk-2", "fdatasync_p50_ms", 3)),
+        ),
+        (
+            "fdatasync under the ceiling at 1, 64, 256: p50 ms",
+            CALLERS.map(|callers| figure(parts.median(&format!("ceiling-{callers}"), "fdatasync_p50_ms"), 3)).join(", "),
+        ),
+    ];
+    let mut text = String::from("\n| figure | |\n|---|---|\n");
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text
+}
+
+fn lag(parts: &Parts, keys: [&str; 2]) -> String {
+    keys.map(|key| figure(parts.number("lag", key), 1)).join(", ")
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or("null".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> Parts {
+        let mut parts = Parts::default();
+        for (round, creates, ceiling) in [(1, 100.0, 200.0), (2, 10.0, 10.0), (3, 90.0, 900.0)] {
+            parts.add(format!("creates-64-{round}"), json!({ "ops_per_second": creates }), Some(0.5));
+            parts.add(format!("ceiling-64-{round}"), json!({ "ops_per_second": ceiling }), None);
+        }
+        parts.add("copy-worker".into(), json!({ "seconds": 5.0 }), None);
+        parts.add("copy-rclone-1".into(), json!({ "seconds": 10.0 }), None);
+        parts.add("copy-rclone-2".into(), json!({ "seconds": 20.0 }), None);
+        parts.failed.insert("etcd-64-1".into(), "no etcd here".into());
+        parts
+    }
+
+    #[test]
+    fn ratios_are_taken_inside_a_round_and_a_missing_part_is_null_with_its_reason() {
+        let document = document(&[("commit", "abc")], &parts());
+        assert_eq!(document["ratios"]["creates_to_ceiling"]["64"], json!(0.5));
+        assert_eq!(document["ratios"]["creates_to_ceiling"]["1"], Value::Null);
+        assert_eq!(document["ratios"]["creates_to_etcd_puts"]["64"], Value::Null);
+        assert_eq!(document["ratios"]["worker_to_rclone"], json!(2.0));
+        assert_eq!(document["missing"][0]["reason"], json!("no etcd here"));
+        assert_eq!(document["parts"]["creates-64-1"]["cpu_busy"], json!(0.5));
+    }
+
+    #[test]
+    fn the_table_says_null_where_there_is_no_figure() {
+        let text = table(&[("commit", "abc")], &parts());
+        assert!(text.contains("| 64 | 0.50 | null | null | 90 | 200 | null |"), "{text}");
+        assert!(text.contains("| commit | abc |") && text.contains("Missing: `etcd-64-1`: no etcd here"), "{text}");
+    }
+
+    #[test]
+    fn parts_are_read_back_from_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.json", r#"{"seconds": 2.0}"#), ("a.cpu", "0.25\n"), ("b.failed", "why\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let parts = read_parts(dir.path()).unwrap();
+        assert_eq!((parts.number("a", "seconds"), parts.number("a", "cpu_busy")), (Some(2.0), Some(0.25)));
+        assert_eq!(parts.failed["b"], "why");
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+    }
+}
