@@ -70,13 +70,7 @@ fn an_unknown_key_is_refused_with_its_neighbour() {
 
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
-    let top = [
-        "[tls]\nca = \"x\"",
-        "[clients]\nbootstrap = []",
-        "[alerts]\n",
-        "[[limits]]\nto = \"eu-west\"",
-        "[full_sync]\n",
-    ];
+    let top = ["[tls]\nca = \"x\"", "[clients]\nbootstrap = []", "[alerts]\n", "[[limits]]\nto = \"eu-west\"", "[full_sync]\n"];
     for text in top {
         let key = text.trim_matches(['[', '\n']).split(']').next().unwrap();
         refused(with("[raft]", &format!("{text}\n[raft]")), Kind::NotAvailableYet, key);
