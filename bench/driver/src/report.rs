@@ -172,9 +172,12 @@ fn copy_and_lag(parts: &Parts) -> String {
     let percent = |part: &str| figure(parts.number(part, "cpu_busy").map(|busy| busy * 100.0), 0);
     let rows = [
         ("one worker : rclone, by speed", figure(parts.copy_ratio(), 2)),
-        ("2 GiB by one worker, s (cores busy)", format!("{} ({} %)", one("copy-worker", "seconds", 2), percent("copy-worker"))),
         (
-            "2 GiB by rclone, s: before, after (cores busy)",
+            "the copy by one worker, s (cores busy)",
+            format!("{} ({} %)", one("copy-worker", "seconds", 2), percent("copy-worker")),
+        ),
+        (
+            "the copy by rclone, s: before, after (cores busy)",
             format!(
                 "{}, {} ({} %, {} %)",
                 one("copy-rclone-1", "seconds", 2),
