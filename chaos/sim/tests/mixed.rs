@@ -4,7 +4,7 @@
 use farshore_sim::{Scenario, run};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 12;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
