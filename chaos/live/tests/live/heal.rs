@@ -68,3 +68,26 @@ fn heal_brings_back_what_ought_to_exist_and_nothing_else() {
     tree::write(&source, 10, 200_000, 14);
     tree::assert_equal(&source, &mount.join("kept"));
 }
+
+#[test]
+fn a_full_sync_runs_by_itself_and_repairs_also_after_a_restart() {
+    // The section of the volume is the last one.
+    let world = World::start_with(WorldOptions { nodes: 1, block_size: "64KiB" }, "full_sync = { every = \"15s\" }\n");
+    let source = world.scratch("source");
+    tree::write(&source, 10, 200_000, 31);
+    world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/tree"]).done();
+    world.worker("eu-west");
+    world.wait_recoverable();
+    world.kill_all();
+    world.up();
+    let next = wait_for("the next run to be known from state", SOON, || {
+        world.replication_of("eu-west")["full_sync"]["next_in_seconds"].as_u64()
+    });
+    assert!(next <= 15, "{next} s until the next run");
+    let (name, path) = world.blocks("eu-west").into_iter().next().expect("the bucket has blocks");
+    let content = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    wait_for(&format!("{name} to come back by itself"), 2 * SOON, || same(&path, &content).then_some(()));
+    let report = world.replication_of("eu-west")["full_sync"].clone();
+    assert!(report["runs"].as_u64() >= Some(1), "{report}");
+}
