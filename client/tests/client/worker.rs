@@ -52,8 +52,8 @@ async fn copies_deletions_and_listings_carry_evidence() {
     let done = results(3).await;
     let crc32c = crc32c::crc32c(&world.bucket("eu-west").await.get(&names[0]).await.unwrap().0);
     assert_eq!(done[0], Done::Copied(v1::Copied { length: keys[0].size, crc32c, from_region: 0 }));
-    assert!(matches!(&done[1], Done::Failed(failed) if failed.reason == "SourceMissing"), "{:?}", done[1]);
-    assert!(matches!(&done[2], Done::Failed(failed) if failed.reason == "Other"), "{:?}", done[2]);
+    assert!(matches!(&done[1], Done::Failed(failed) if failed.reason == "no_source"), "{:?}", done[1]);
+    assert!(matches!(&done[2], Done::Failed(failed) if failed.reason == "other"), "{:?}", done[2]);
     state.lease(vec![head.clone(), lease(5, Kind::Copy, Some(keys[0]), 1, &[0])]);
     let again = Done::Copied(v1::Copied { length: keys[0].size, crc32c, from_region: 0 });
     let by_head = Done::Copied(v1::Copied { length: keys[0].size, crc32c, from_region: 1 });
@@ -61,7 +61,10 @@ async fn copies_deletions_and_listings_carry_evidence() {
     state.lease(vec![lease(6, Kind::Delete, Some(keys[0]), 1, &[])]);
     assert_eq!(results(1).await, [Done::Deleted(true)]);
     state.lease(vec![head]);
-    assert_eq!(results(1).await, [Done::Absent(true)]);
+    let copied = Done::Copied(v1::Copied { length: keys[0].size, crc32c, from_region: 0 });
+    assert_eq!(results(1).await, [copied], "what HEAD does not find is copied in the same task");
+    state.lease(vec![v1::Lease { head_first: true, ..lease(8, Kind::Copy, Some(missing), 1, &[0]) }]);
+    assert_eq!(results(1).await, [Done::Absent(true)], "absence is the answer where no source has it either");
     state.lease(vec![lease(7, Kind::List, None, 0, &[])]);
     until("the listing", || state.listings.lock().unwrap().iter().any(|page| page.last)).await;
     let pages = std::mem::take(&mut *state.listings.lock().unwrap());
@@ -90,5 +93,5 @@ async fn law_16_bytes_that_rotted_are_no_evidence() {
     state.lease(vec![lease(1, Kind::Copy, Some(key), 1, &[0])]);
     until("the completion", || !state.completions.lock().unwrap().is_empty()).await;
     let done = state.completions.lock().unwrap().remove(0).result.unwrap();
-    assert!(matches!(&done, Done::Failed(failed) if failed.reason == "ChecksumMismatch"), "{done:?}");
+    assert!(matches!(&done, Done::Failed(failed) if failed.reason == "checksum"), "{done:?}");
 }
