@@ -11,10 +11,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often a node looks whether it must stop.
 const WATCH: Duration = Duration::from_millis(100);
+
+/// How long streams have to end after the node was asked to stop.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -61,9 +65,13 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
     let node: Arc<OsNode> = Node::start(parts).await?;
     tail::spawn(&node, upstream, tail);
     tracing::info!(name = %node.config.name, listen = %config.listen, "the node runs");
+    let asked = AtomicBool::new(false);
     let stopped = async {
         loop {
             tokio::time::sleep(WATCH).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
             if let Some(why) = node.hub.stop_reason() {
                 return why;
             }
@@ -72,8 +80,24 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
             }
         }
     };
+    let (close, closing) = tokio::sync::oneshot::channel::<()>();
+    let serving = bound.serve(node.clone(), async {
+        shutdown.await;
+        asked.store(true, Ordering::Relaxed);
+        // Streams end first: the listener waits for them.
+        node.hub.stop();
+        let _ = close.send(());
+    });
+    let overdue = async {
+        match closing.await {
+            Ok(()) => tokio::time::sleep(CLOSE).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
     let result = tokio::select! {
-        served = bound.serve(node.clone(), shutdown) => served.map_err(RunError::from),
+        biased;
+        served = serving => served.map_err(RunError::from),
+        () = overdue => Ok(()),
         why = stopped => Err(RunError::Stopped(why)),
     };
     node.shutdown().await;
