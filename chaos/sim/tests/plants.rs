@@ -60,7 +60,7 @@ fn hazard_6_4_a_rewind_that_owes_nothing_is_found() {
 
 #[test]
 fn hazard_7_1_applying_ahead_of_the_log_is_found() {
-    is_found(Hazard::ApplyAheadOfLog, &["flushed"]);
+    is_found(Hazard::ApplyAheadOfLog, &["flushed", "chained"]);
 }
 
 #[test]
