@@ -140,9 +140,8 @@ impl Finder {
             self.hint = Some(leader.to_owned());
             return Duration::ZERO;
         }
-        if was_hint.is_none() {
-            self.at = (self.at + 1) % self.nodes.len();
-        }
+        // Also where a hint led nowhere: the node that gave it, a mirror's follower perhaps, would give it again for ever.
+        self.at = (self.at + 1) % self.nodes.len();
         self.hints = 0;
         self.failures = self.failures.saturating_add(1);
         let rounds = self.failures / self.nodes.len() as u32;
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!(finder.failed(Some("c")), Duration::ZERO);
         assert_eq!(finder.node(), "c");
         finder.failed(None);
-        assert_eq!(finder.node(), "a", "a hint that failed is dropped");
+        assert_eq!(finder.node(), "b", "a hint that failed is dropped, and another node is asked");
         let ring = (0..20).map(|n| finder.failed(Some(if n % 2 == 0 { "x" } else { "y" }))).max();
         assert!(ring > Some(Duration::ZERO), "a ring of hints ends in a wait");
         while finder.node() != "b" {
@@ -239,5 +238,21 @@ mod tests {
         }
         finder.served();
         assert_eq!(finder.node(), "b", "who served is tried first again");
+    }
+
+    #[test]
+    fn a_mirror_whose_follower_names_its_leader_does_not_keep_a_writer_from_the_primary() {
+        let mut finder = Finder::new(["p-1", "p-2", "m-1", "m-2"].map(String::from).to_vec());
+        finder.failed(None);
+        finder.failed(None);
+        assert_eq!(finder.node(), "m-1");
+        for _ in 0..8 {
+            match finder.node().as_str() {
+                "m-1" => drop(finder.failed(Some("m-2"))),
+                "m-2" => drop(finder.failed(None)),
+                _ => return,
+            }
+        }
+        panic!("it went round in the mirror, at {}", finder.node());
     }
 }
