@@ -1,6 +1,6 @@
 //! The way to a primary's nodes: gRPC, or in the simulator a function call with a delay.
 
-use farshore_primary::grpc::Channels;
+use farshore_primary::grpc::{Channels, pump};
 use farshore_wire::v1::{ChangelogFrame, SnapshotChunk, SnapshotRequest, TailFrame, changelog_client::ChangelogClient};
 use farshore_wire::{MAX_MESSAGE_BYTES, header};
 use std::future::Future;
@@ -54,19 +54,6 @@ fn failed(address: &str, text: impl Into<String>) -> UpstreamError {
     UpstreamError { address: address.to_owned(), text: text.into() }
 }
 
-/// Feeds a gRPC stream into a channel until either side is gone.
-fn pump<T: Send + 'static>(mut stream: Streaming<T>) -> mpsc::Receiver<T> {
-    let (sender, receiver) = mpsc::channel(FRAMES);
-    tokio::spawn(async move {
-        while let Ok(Some(message)) = stream.message().await {
-            if sender.send(message).await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
 async fn opened<T: Send + 'static>(
     address: &str,
     opening: impl Future<Output = Result<tonic::Response<Streaming<T>>, tonic::Status>> + Send,
@@ -74,7 +61,7 @@ async fn opened<T: Send + 'static>(
     match tokio::time::timeout(OPEN, opening).await {
         Err(_) => Err(failed(address, format!("no answer within {OPEN:?}"))),
         Ok(Err(status)) => Err(failed(address, status.message())),
-        Ok(Ok(response)) => Ok(pump(response.into_inner())),
+        Ok(Ok(response)) => Ok(pump(response.into_inner(), FRAMES)),
     }
 }
 

@@ -58,7 +58,7 @@ impl Dispatch {
     }
 
     /// A client offers so many slots.
-    pub fn offer(&self, worker: SessionId, slots: u32, _now: LocalTime) {
+    pub fn offer(&self, worker: SessionId, slots: u32) {
         let mut inner = self.inner();
         inner.plan.offer(worker, slots);
         inner.workers.entry(worker).or_default().slots = slots;

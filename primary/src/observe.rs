@@ -4,7 +4,7 @@ use crate::dispatch;
 use crate::local;
 use crate::node::Node;
 use farshore_meta::kv::{KvRead, StorageError, Store};
-use farshore_types::{ClusterId, ControlTime, Lineage, LocalTime, LogIndex, LogTime};
+use farshore_types::{ClusterId, ControlTime, Lineage, LocalTime, LogIndex};
 use farshore_wire::view::{LagView, RegionFigures, RegionLag};
 use openraft::AsyncRuntime;
 use std::collections::BTreeMap;
@@ -243,11 +243,6 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             role: "mirror".to_owned(),
             ..region_of(&own.figures)
         });
-    }
-
-    /// The time of the entry at `index`, if it is still known.
-    pub fn time_of(&self, kv: &dyn KvRead, index: LogIndex) -> Result<Option<LogTime>, StorageError> {
-        Ok(local::position(kv, index)?.map(|position| position.time))
     }
 }
 

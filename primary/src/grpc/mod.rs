@@ -4,5 +4,5 @@
 mod services;
 mod transport;
 
-pub use services::{BoundNode, ServeError, bind};
+pub use services::{BoundNode, ServeError, bind, pump};
 pub use transport::{Channels, GrpcTransport};

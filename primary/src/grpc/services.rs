@@ -99,9 +99,9 @@ impl<R: AsyncRuntime, S: Store> NodeService<R, S> {
     }
 }
 
-/// Feeds a gRPC stream into a channel until either side is gone.
-fn pump<T: Send + 'static>(mut stream: Streaming<T>) -> mpsc::Receiver<T> {
-    let (sender, receiver) = mpsc::channel(FRAMES);
+/// Feeds a gRPC stream into a channel of `frames` places until either side is gone.
+pub fn pump<T: Send + 'static>(mut stream: Streaming<T>, frames: usize) -> mpsc::Receiver<T> {
+    let (sender, receiver) = mpsc::channel(frames);
     tokio::spawn(async move {
         while let Ok(Some(message)) = stream.message().await {
             if sender.send(message).await.is_err() {
@@ -185,7 +185,7 @@ impl<R: AsyncRuntime, S: Store> session_server::Session for NodeService<R, S> {
 
     async fn open(&self, request: Request<Streaming<v1::ClientFrame>>) -> Result<Response<Self::OpenStream>, Status> {
         let (output, receiver) = mpsc::channel(FRAMES);
-        let input = pump(request.into_inner());
+        let input = pump(request.into_inner(), FRAMES);
         let node = self.0.clone();
         tokio::spawn(async move { node.serve_session(input, output).await });
         Ok(frames(receiver))
@@ -199,7 +199,7 @@ impl<R: AsyncRuntime, S: Store> changelog_server::Changelog for NodeService<R, S
 
     async fn tail(&self, request: Request<Streaming<v1::TailFrame>>) -> Result<Response<Self::TailStream>, Status> {
         let (output, receiver) = mpsc::channel(CHUNKS);
-        let input = pump(request.into_inner());
+        let input = pump(request.into_inner(), FRAMES);
         let node = self.0.clone();
         tokio::spawn(async move { node.serve_tail(input, output).await });
         Ok(frames(receiver))

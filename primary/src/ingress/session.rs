@@ -230,7 +230,7 @@ async fn handle<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, client: &Admi
         In::Queries(queries) => queue_queries(node, client, queries).await,
         In::Renew(_) => Ok(()),
         In::Capacity(capacity) => {
-            node.dispatch.offer(client.session, capacity.slots, node.host.boot_us());
+            node.dispatch.offer(client.session, capacity.slots);
             node.hub.changed.notify_waiters();
             Ok(())
         }
