@@ -8,33 +8,50 @@ use farshore_types::Digest;
 /// Keeps these hashes apart from all others of the system.
 const CONTEXT: &[u8; 32] = b"farshore shared state digest v1\0";
 
-/// The hash of one row.
-fn row_hash(key: &[u8], value: &[u8]) -> u128 {
-    let mut hasher = blake3::Hasher::new_keyed(CONTEXT);
-    hasher.update(&(key.len() as u32).to_be_bytes()).update(key).update(value);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_be_bytes(bytes)
+/// A digest that follows rows which appear and go. Keeps a buffer, since most rows are smaller than the hasher's state.
+pub(crate) struct RowHasher {
+    sum: u128,
+    row: Vec<u8>,
 }
 
-/// `digest` after a row appeared.
-pub(crate) fn add(digest: Digest, key: &[u8], value: &[u8]) -> Digest {
-    Digest(digest.0.wrapping_add(row_hash(key, value)))
-}
+impl RowHasher {
+    pub fn new(digest: Digest) -> RowHasher {
+        RowHasher { sum: digest.0, row: Vec::with_capacity(256) }
+    }
 
-/// `digest` after a row went.
-pub(crate) fn subtract(digest: Digest, key: &[u8], value: &[u8]) -> Digest {
-    Digest(digest.0.wrapping_sub(row_hash(key, value)))
+    pub fn digest(&self) -> Digest {
+        Digest(self.sum)
+    }
+
+    /// A row appeared.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.sum = self.sum.wrapping_add(self.hash(key, value));
+    }
+
+    /// A row went.
+    pub fn subtract(&mut self, key: &[u8], value: &[u8]) {
+        self.sum = self.sum.wrapping_sub(self.hash(key, value));
+    }
+
+    fn hash(&mut self, key: &[u8], value: &[u8]) -> u128 {
+        self.row.clear();
+        self.row.extend_from_slice(&(key.len() as u32).to_be_bytes());
+        self.row.extend_from_slice(key);
+        self.row.extend_from_slice(value);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&blake3::keyed_hash(CONTEXT, &self.row).as_bytes()[..16]);
+        u128::from_be_bytes(bytes)
+    }
 }
 
 /// The digest computed afresh from every shared row.
 pub fn digest_of(kv: &dyn KvRead) -> Result<Digest, StorageError> {
-    let mut digest = Digest::default();
+    let mut hasher = RowHasher::new(Digest::default());
     for row in kv.scan(Space::Shared, &[], None)? {
         let (key, value) = row?;
         if key != key::DIGEST {
-            digest = add(digest, key, value);
+            hasher.add(key, value);
         }
     }
-    Ok(digest)
+    Ok(hasher.digest())
 }

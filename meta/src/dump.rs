@@ -8,7 +8,7 @@
 //! A row is key length(2), value length(4), key, value; numbers are big-endian. A reader uses no block before its
 //! checksum is verified, and [`load`] believes no state whose digest, computed afresh, is not the header's (law 25).
 
-use crate::digest::add;
+use crate::digest::RowHasher;
 use crate::header::{digest, header};
 use crate::key;
 use crate::kv::{KvRead, KvWrite, Space, StorageError, Store};
@@ -308,13 +308,14 @@ pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, Du
     for space in head.spaces.iter().chain([&Space::Undo]) {
         kv.clear(*space)?;
     }
-    let mut found = Digest::default();
+    let mut found = RowHasher::new(Digest::default());
     reader.rows(&head, &mut |space, key, value| {
         if space == Space::Shared && key != key::DIGEST {
-            found = add(found, key, value);
+            found.add(key, value);
         }
         kv.put(space, key, value)
     })?;
+    let found = found.digest();
     if found != head.digest || digest(kv)? != head.digest {
         return Err(DumpError::OtherDigest { expected: head.digest, found });
     }

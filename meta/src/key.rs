@@ -17,7 +17,7 @@
 //! | `S` session | what a session said of itself |
 //! | `W` session | its window of sequences |
 //! | `I` session last | a range of slice ids issued to it and not named yet |
-//! | `R` session sequence | kept reply |
+//! | `R` session last | kept replies of one entry, up to the request `last` |
 
 use farshore_types::{ClusterId, Ino, LogIndex, MAX_NAME, Sequence, SessionId, SliceId};
 use std::ops::Deref;
@@ -150,8 +150,8 @@ pub(crate) fn replies(id: SessionId) -> Key {
     Key::tag(REPLY_TAG).with(&id.0)
 }
 
-pub(crate) fn reply(id: SessionId, sequence: Sequence) -> Key {
-    replies(id).with(&sequence.0.to_be_bytes())
+pub(crate) fn reply(id: SessionId, last: Sequence) -> Key {
+    replies(id).with(&last.0.to_be_bytes())
 }
 
 /// The big-endian number at `at` of a key; `None` when the key is too short.

@@ -2,7 +2,7 @@
 //! byte-equal to a fresh replay up to there. RaftIndex goes on; only LogIndex goes back.
 
 use crate::change::{Changes, Event, SliceAdded};
-use crate::digest::{add, subtract};
+use crate::digest::RowHasher;
 use crate::header::{digest, header, put_digest, volume};
 use crate::key;
 use crate::kv::{KvWrite, Space, StorageError};
@@ -32,11 +32,11 @@ pub fn rewind(kv: &mut dyn KvWrite, to: LogIndex) -> Result<Changes, RewindError
     check_reach(kv, to, applied)?;
     let old_volume = volume(kv)?;
     let mut watched = Watched::new();
-    let mut digest = digest(kv)?;
+    let mut hasher = RowHasher::new(digest(kv)?);
     for index in (to.0 + 1..=applied.0).rev() {
-        digest = undo_one(kv, LogIndex(index), digest, &mut watched)?;
+        undo_one(kv, LogIndex(index), &mut hasher, &mut watched)?;
     }
-    put_digest_of(kv, to, digest)?;
+    put_digest_of(kv, to, hasher.digest())?;
     let mut changes = compare(kv, watched, old_volume)?;
     let back = header(kv)?;
     assert_eq!(back.index, to, "law 20: the before-images lead to the index that they claim");
@@ -61,7 +61,7 @@ fn check_reach(kv: &dyn crate::kv::KvRead, to: LogIndex, applied: LogIndex) -> R
     if lowest == to { Ok(()) } else { Err(RewindError::TooLow { to, lowest: lowest.max(lowest_reachable(kv)?) }) }
 }
 
-fn undo_one(kv: &mut dyn KvWrite, index: LogIndex, mut digest: Digest, watched: &mut Watched) -> Result<Digest, StorageError> {
+fn undo_one(kv: &mut dyn KvWrite, index: LogIndex, hasher: &mut RowHasher, watched: &mut Watched) -> Result<(), StorageError> {
     let undo = undo_key(index);
     let row = kv.get(Space::Undo, &undo)?.ok_or_else(|| StorageError::damaged(Space::Undo, &undo, "the row vanished"))?.to_vec();
     for image in decode_undo(&undo, &row)? {
@@ -69,17 +69,18 @@ fn undo_one(kv: &mut dyn KvWrite, index: LogIndex, mut digest: Digest, watched: 
         if is_watched(image.key) && !watched.contains_key(image.key) {
             watched.insert(image.key.to_vec(), new.map(<[u8]>::to_vec));
         }
-        digest = new.map_or(digest, |new| subtract(digest, image.key, new));
+        if let Some(new) = new {
+            hasher.subtract(image.key, new);
+        }
         match image.value {
             Some(old) => {
-                digest = add(digest, image.key, old);
+                hasher.add(image.key, old);
                 kv.put(Space::Shared, image.key, old)?;
             }
             None => kv.delete(Space::Shared, image.key)?,
         }
     }
-    kv.delete(Space::Undo, &undo)?;
-    Ok(digest)
+    kv.delete(Space::Undo, &undo)
 }
 
 /// The empty history has no digest row, as a fresh store has none.

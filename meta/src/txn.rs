@@ -1,15 +1,21 @@
 //! The only way in which apply touches state. [`SharedTxn`] reaches the shared space alone: shared apply has no handle
-//! on the local part, by type (law 2). It remembers the before-image of every key at its first touch (law 20), and at
-//! the end writes them as one undo row and carries the digest over, in the transaction of the change itself (law 2).
+//! on the local part, by type (law 2).
+//!
+//! It keeps what an entry wrote in memory until the entry is done: each key is read once for its before-image (law 20)
+//! and written once, in key order, however many of the entry's requests change it. At the end it writes the rows, the
+//! undo row and the digest, in the transaction of the change itself (law 2).
 
-use crate::digest::{add, subtract};
+use crate::digest::RowHasher;
 use crate::header::put_digest;
 use crate::key;
 use crate::kv::{KvRead, KvWrite, Row, Space, StorageError};
 use crate::row::decode;
-use crate::undo::{BeforeImages, encode_undo, undo_key};
+use crate::undo::{BeforeImage, encode_undo, undo_key};
 use farshore_types::LogIndex;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::Bound;
 
 /// A key and its value.
 type KeyValue<'a> = (&'a [u8], &'a [u8]);
@@ -35,35 +41,93 @@ impl SharedRead for &dyn KvRead {
     }
 }
 
+/// A key that the entry has written: its value before the entry, and the one now; `None`: absent.
+struct Slot {
+    before: Option<Vec<u8>>,
+    now: Option<Vec<u8>>,
+}
+
+/// What an entry has written, in key order.
+type Slots = BTreeMap<Vec<u8>, Slot>;
+
 /// One entry's changes to the shared space.
 pub(crate) struct SharedTxn<'a> {
     kv: &'a mut dyn KvWrite,
-    before: BeforeImages,
+    slots: Slots,
 }
 
 impl SharedRead for SharedTxn<'_> {
     fn bytes(&self, key: &[u8]) -> Result<Option<&[u8]>, StorageError> {
-        self.kv.get(Space::Shared, key)
+        match self.slots.get(key) {
+            Some(slot) => Ok(slot.now.as_deref()),
+            None => self.kv.get(Space::Shared, key),
+        }
     }
 
     fn rows<'a>(&'a self, from: &[u8], to: &[u8]) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        self.kv.scan(Space::Shared, from, Some(to))
+        let stored = self.kv.scan(Space::Shared, from, Some(to))?;
+        let mut written = written(&self.slots, from, to).peekable();
+        if written.peek().is_none() {
+            return Ok(stored);
+        }
+        Ok(Box::new(Merged { stored: stored.peekable(), written }))
+    }
+}
+
+/// The written keys from `from` (inclusive) to `to` (exclusive).
+fn written<'a>(slots: &'a Slots, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a Slot)> + use<'a> {
+    // A range that ends before it starts holds nothing.
+    let to = to.max(from);
+    slots.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).map(|(key, slot)| (key.as_slice(), slot))
+}
+
+/// Stored rows with what the entry has written over them, in key order.
+struct Merged<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], &'a Slot)>> {
+    stored: Peekable<S>,
+    written: Peekable<W>,
+}
+
+impl<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], &'a Slot)>> Iterator for Merged<'a, S, W> {
+    type Item = Row<'a>;
+
+    fn next(&mut self) -> Option<Row<'a>> {
+        loop {
+            let Some((key, _)) = self.written.peek() else { return self.stored.next() };
+            match self.stored.peek() {
+                Some(Ok((stored, _))) if stored < key => return self.stored.next(),
+                Some(Ok((stored, _))) if stored == key => drop(self.stored.next()),
+                Some(Err(_)) => return self.stored.next(),
+                _ => {}
+            }
+            let (key, slot) = self.written.next().expect("it was peeked");
+            if let Some(now) = &slot.now {
+                return Some(Ok((key, now)));
+            }
+        }
     }
 }
 
 impl<'a> SharedTxn<'a> {
     pub fn new(kv: &'a mut dyn KvWrite) -> Self {
-        SharedTxn { kv, before: BeforeImages::new() }
+        SharedTxn { kv, slots: Slots::new() }
     }
 
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        self.touch(key)?;
-        self.kv.put(Space::Shared, key, value)
+    pub fn put(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
+        self.set(key, Some(value))
+    }
+
+    /// Puts a row whose key the caller knows to be absent, having looked or having made the id: spares a look.
+    pub fn put_new(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
+        debug_assert!(matches!(self.bytes(key), Ok(None)), "the key is new");
+        match self.slots.get_mut(key) {
+            Some(slot) => slot.now = Some(value),
+            None => drop(self.slots.insert(key.to_vec(), Slot { before: None, now: Some(value) })),
+        }
+        Ok(())
     }
 
     pub fn delete(&mut self, key: &[u8]) -> Result<(), StorageError> {
-        self.touch(key)?;
-        self.kv.delete(Space::Shared, key)
+        self.set(key, None)
     }
 
     /// All keys from `from` (inclusive) to `to` (exclusive): what is deleted cannot be scanned at the same time.
@@ -73,40 +137,48 @@ impl<'a> SharedTxn<'a> {
 
     /// The last row from `from` (inclusive) to `to` (exclusive).
     pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue<'_>>, StorageError> {
-        self.kv.scan_back(Space::Shared, from, Some(to))?.next().transpose()
+        let written = written(&self.slots, from, to).rev().find_map(|(key, slot)| Some((key, slot.now.as_deref()?)));
+        for row in self.kv.scan_back(Space::Shared, from, Some(to))? {
+            let stored = row?;
+            if !self.slots.contains_key(stored.0) {
+                return Ok(written.max(Some(stored)));
+            }
+        }
+        Ok(written)
     }
 
-    fn touch(&mut self, key: &[u8]) -> Result<(), StorageError> {
+    fn set(&mut self, key: &[u8], now: Option<Vec<u8>>) -> Result<(), StorageError> {
         assert!(key != key::DIGEST, "the digest is kept by the transaction itself");
-        if !self.before.contains_key(key) {
-            let old = self.kv.get(Space::Shared, key)?.map(<[u8]>::to_vec);
-            self.before.insert(key.to_vec(), old);
+        match self.slots.get_mut(key) {
+            Some(slot) => slot.now = now,
+            None => {
+                let before = self.kv.get(Space::Shared, key)?.map(<[u8]>::to_vec);
+                self.slots.insert(key.to_vec(), Slot { before, now });
+            }
         }
         Ok(())
     }
 
-    /// Writes the undo row of `index` and the new digest.
+    /// Writes the rows, the undo row of `index` and the new digest.
     pub fn finish(mut self, index: LogIndex) -> Result<(), StorageError> {
-        let mut digest = crate::header::digest(self.kv)?;
-        let kv = &self.kv;
-        let mut failed = None;
-        // Keys that ended as they began are neither undone nor hashed.
-        self.before.retain(|key, old| match kv.get(Space::Shared, key) {
-            Ok(new) if new == old.as_deref() => false,
-            Ok(new) => {
-                digest = old.as_ref().map_or(digest, |old| subtract(digest, key, old));
-                digest = new.map_or(digest, |new| add(digest, key, new));
-                true
+        // Keys that ended as they began are neither written nor undone nor hashed.
+        self.slots.retain(|_, slot| slot.before != slot.now);
+        let mut hasher = RowHasher::new(crate::header::digest(self.kv)?);
+        let mut images = Vec::with_capacity(self.slots.len());
+        for (key, Slot { before, now }) in &self.slots {
+            if let Some(before) = before {
+                hasher.subtract(key, before);
             }
-            Err(error) => {
-                failed = Some(error);
-                true
+            match now {
+                Some(now) => {
+                    hasher.add(key, now);
+                    self.kv.put(Space::Shared, key, now)?;
+                }
+                None => self.kv.delete(Space::Shared, key)?,
             }
-        });
-        if let Some(error) = failed {
-            return Err(error);
+            images.push(BeforeImage { key, value: before.as_deref() });
         }
-        self.kv.put(Space::Undo, &undo_key(index), &encode_undo(&self.before))?;
-        put_digest(self.kv, digest)
+        self.kv.put(Space::Undo, &undo_key(index), &encode_undo(&images))?;
+        put_digest(self.kv, hasher.digest())
     }
 }

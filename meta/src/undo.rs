@@ -4,16 +4,13 @@
 use crate::kv::{KvRead, KvWrite, Space, StorageError};
 use farshore_types::LogIndex;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Version of an undo row's encoding.
 const UNDO_VERSION: u8 = 1;
 /// Rows that one call of [`trim_undo`] removes at most.
 pub const MAX_TRIM: usize = 4096;
 
-/// Shared keys with their values before an entry; `None`: absent.
-pub(crate) type BeforeImages = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-
+/// A shared key with its value before an entry; `None`: absent.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct BeforeImage<'a> {
     #[serde(borrow)]
@@ -26,10 +23,9 @@ pub(crate) fn undo_key(index: LogIndex) -> [u8; 8] {
     index.0.to_be_bytes()
 }
 
-/// The bytes of an undo row. Equal histories have equal undo rows: keys are in order.
-pub(crate) fn encode_undo(before: &BeforeImages) -> Vec<u8> {
-    let images: Vec<BeforeImage> = before.iter().map(|(key, value)| BeforeImage { key, value: value.as_deref() }).collect();
-    postcard::to_extend(&images, vec![UNDO_VERSION]).expect("postcard fails only for lengths that are not known beforehand")
+/// The bytes of an undo row. Equal histories have equal undo rows: `images` are in key order.
+pub(crate) fn encode_undo(images: &[BeforeImage<'_>]) -> Vec<u8> {
+    postcard::to_extend(images, vec![UNDO_VERSION]).expect("postcard fails only for lengths that are not known beforehand")
 }
 
 /// The images in an undo row.

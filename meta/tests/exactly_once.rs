@@ -96,16 +96,23 @@ fn law_10_acknowledged_replies_are_dropped_and_gaps_refused() {
     let before = effects(&h);
     assert_eq!(send(&mut h, &requests[1]).0, Err(ErrorKind::SequenceGap));
     assert!(effects(&h) == before);
-    assert!(h.apply(SharedBody::Batch(requests.clone())).outcomes.iter().all(Result::is_ok));
-    let replies = |h: &History<Memory>| h.rows(Space::Shared).iter().filter(|(key, _)| key[0] == b'R').count();
-    assert_eq!(replies(&h), 3);
-    h.acknowledged = 2;
+    for entry in [&requests[..2], &requests[2..]] {
+        assert!(h.apply(SharedBody::Batch(entry.to_vec())).outcomes.iter().all(Result::is_ok));
+    }
+    let rows = |h: &History<Memory>| h.rows(Space::Shared).iter().filter(|(key, _)| key[0] == b'R').count();
+    assert_eq!(rows(&h), 2, "the replies of one entry share a row");
+    h.acknowledged = 1;
     h.op(unlink(Ino::ROOT, "a")).unwrap();
-    assert_eq!(replies(&h), 2);
+    assert_eq!(rows(&h), 3, "the first row holds a reply that is not acknowledged");
+    assert_eq!(send(&mut h, &requests[0]).0, Err(ErrorKind::InvalidArgument), "acknowledged");
+    assert!(send(&mut h, &requests[1]).0.is_ok());
+    h.acknowledged = 2;
+    h.op(unlink(Ino::ROOT, "a")).unwrap_err();
+    assert_eq!(rows(&h), 3, "the first row went, another came");
     assert_eq!(send(&mut h, &requests[1]).0, Err(ErrorKind::InvalidArgument), "acknowledged and dropped");
     assert!(send(&mut h, &requests[2]).0.is_ok());
-    let ahead = SessionRequest { acknowledged: Sequence(5), ..h.request(ALICE, unlink(Ino::ROOT, "b")) };
-    assert_eq!(ahead.sequence, Sequence(5));
+    let ahead = SessionRequest { acknowledged: Sequence(6), ..h.request(ALICE, unlink(Ino::ROOT, "b")) };
+    assert_eq!(ahead.sequence, Sequence(6));
     let before = effects(&h);
     assert_eq!(send(&mut h, &ahead).0, Err(ErrorKind::InvalidArgument));
     assert!(effects(&h) == before);

@@ -165,14 +165,14 @@ impl Apply<'_> {
         self.put_piece(ino, chunk, Piece { position, length: size, offset: 0, slice: id })?;
         let (added, time) = (self.index, self.header.time);
         let record = SliceRecord { added, time, size, origin, checksums: checksums.clone(), ino, chunk };
-        self.txn.put(&key::slice(id), &encode(&record))?;
+        self.txn.put_new(&key::slice(id), encode(&record))?;
         self.usage.bytes += u64::from(size);
         self.changes.added.push(SliceAdded { id, size, added, time, origin });
         Ok(())
     }
 
     fn put_piece(&mut self, ino: Ino, chunk: u32, piece: Piece) -> Result<(), StorageError> {
-        self.txn.put(&key::piece(ino, chunk, self.index, self.sub), &encode(&piece))?;
+        self.txn.put_new(&key::piece(ino, chunk, self.index, self.sub), encode(&piece))?;
         self.sub = self.sub.checked_add(1).expect("bounded by the requests of an entry and the slices of a commit");
         Ok(())
     }

@@ -60,7 +60,7 @@ impl Apply<'_> {
         if !regions_are_sound(volume) {
             return Err(ErrorKind::InvalidArgument.into());
         }
-        self.txn.put(key::VOLUME, &encode(volume))?;
+        self.txn.put(key::VOLUME, encode(volume))?;
         self.volume = Some(volume.clone());
         let root = Inode {
             body: Body::Directory,
@@ -85,7 +85,7 @@ impl Apply<'_> {
         self.header.slots.push((slot, self.header.next_slice));
         self.header.slot = slot;
         self.header.frozen = false;
-        self.txn.put(key::LINEAGE, &self.header.lineage_row())?;
+        self.txn.put(key::LINEAGE, self.header.lineage_row())?;
         let lineage = self.header.lineage.clone();
         self.event(Event::Lineage(lineage));
         Ok(())
@@ -116,8 +116,8 @@ impl Apply<'_> {
             None if self.header.sessions >= MAX_SESSIONS => return Err(ErrorKind::Busy.into()),
             None => {}
         }
-        self.txn.put(&key, &encode(info))?;
-        self.txn.put(&key::window(session), &encode(&Window::default()))?;
+        self.txn.put(&key, encode(info))?;
+        self.txn.put(&key::window(session), encode(&Window::default()))?;
         self.header.sessions += 1;
         self.event(Event::SessionOpened(session));
         Ok(())
@@ -157,7 +157,7 @@ impl Apply<'_> {
         record.incarnation = incarnation;
         record.bucket = bucket;
         let row = encode(volume);
-        self.txn.put(key::VOLUME, &row)?;
+        self.txn.put(key::VOLUME, row)?;
         self.event(Event::BucketReplaced(region));
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Apply<'_> {
     fn roster_add(&mut self, cluster: ClusterId) -> Result<(), Fail> {
         let key = key::roster(cluster);
         if self.txn.bytes(&key)?.is_none() {
-            self.txn.put(&key, &encode(&false))?;
+            self.txn.put(&key, encode(&false))?;
             self.event(Event::Roster { cluster, on: true });
         }
         Ok(())
@@ -182,7 +182,7 @@ impl Apply<'_> {
     fn roster_needs_snapshot(&mut self, cluster: ClusterId, needs: bool) -> Result<(), Fail> {
         let key = key::roster(cluster);
         self.txn.bytes(&key)?.ok_or(ErrorKind::NotFound)?;
-        self.txn.put(&key, &encode(&needs))?;
+        self.txn.put(&key, encode(&needs))?;
         Ok(())
     }
 }

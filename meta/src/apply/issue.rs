@@ -106,7 +106,7 @@ impl Apply<'_> {
     fn shorten(&mut self, session: SessionId, range: IssuedRange) -> Result<(), StorageError> {
         assert!(range.first <= range.last, "an empty range has no row");
         let count = u32::try_from(range.last - range.first + 1).expect("ranges grow to 2^32 - 1 ids at most");
-        self.txn.put(&key::issued(session, SliceId(range.last)), &encode(&count))
+        self.txn.put(&key::issued(session, SliceId(range.last)), encode(&count))
     }
 
     fn put_range(&mut self, session: SessionId, window: &mut Window, range: IssuedRange) -> Result<(), StorageError> {

@@ -21,12 +21,14 @@ use crate::kv::{KvWrite, Space, StorageError};
 use crate::row::{Inode, Usage, encode};
 use crate::txn::{SharedRead, SharedTxn};
 use farshore_types::{Chain, ErrorKind, Ino, LogIndex, Outcome, SessionId, SharedBody, SharedEntry, Timestamp, VolumeRecord};
+use std::collections::BTreeMap;
 
 pub use content::{MAX_COMMIT_SLICES, MAX_FILE_SIZE};
 pub use control::{MAX_SESSION_TEXT, MAX_SESSIONS};
 pub use issue::MAX_ALLOC_SLICES;
 pub(crate) use issue::issued_range;
 pub use op::MAX_LINKS;
+use session::Talk;
 pub use session::{MAX_ISSUED_RANGES, MAX_UNACKNOWLEDGED};
 
 /// An entry with its place in the history, as the judge has assigned it (law 1).
@@ -100,6 +102,8 @@ pub(crate) struct Apply<'a> {
     pub session: Option<SessionId>,
     /// Tells the pieces of one entry apart.
     pub sub: u16,
+    /// The sessions whose requests the entry carries, as far as they got.
+    pub talks: BTreeMap<SessionId, Talk>,
     pub changes: Changes,
 }
 
@@ -120,15 +124,17 @@ impl<'a> Apply<'a> {
             header,
             session: None,
             sub: 0,
+            talks: BTreeMap::new(),
             changes: Changes::default(),
         })
     }
 
     fn finish(mut self, outcomes: Vec<Outcome>) -> Result<Applied, StorageError> {
+        self.put_talks()?;
         if self.volume.is_some() {
-            self.txn.put(key::USAGE, &encode(&self.usage))?;
+            self.txn.put(key::USAGE, encode(&self.usage))?;
         }
-        self.txn.put(key::HEADER, &self.header.row())?;
+        self.txn.put(key::HEADER, self.header.row())?;
         self.txn.finish(self.index)?;
         Ok(Applied { index: self.index, outcomes, changes: self.changes })
     }
@@ -141,8 +147,13 @@ impl<'a> Apply<'a> {
         self.changes.events.push(event);
     }
 
+    /// An inode whose number was issued just now.
+    pub fn put_new_inode(&mut self, ino: Ino, inode: &Inode) -> Result<(), StorageError> {
+        self.txn.put_new(&key::inode(ino), encode(inode))
+    }
+
     pub fn put_inode(&mut self, ino: Ino, inode: &Inode) -> Result<(), StorageError> {
-        self.txn.put(&key::inode(ino), &encode(inode))
+        self.txn.put(&key::inode(ino), encode(inode))
     }
 
     /// An inode that another row names: its absence is damage.

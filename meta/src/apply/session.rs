@@ -1,27 +1,49 @@
 //! Exactly once (law 10). A session's requests are numbered without gaps; each is done once, and its reply is kept in
 //! shared state until the session acknowledges it, in a window with a bound. A retried request gets the kept reply.
+//!
+//! The replies of one entry to one session share a row, keyed by the last of them: it goes when that one is acknowledged.
+//! So a create costs a share of two rows, its replies' and its window's, and not two rows of its own.
 
 use super::{Apply, outcome};
 use crate::key;
-use crate::kv::StorageError;
-use crate::row::{Window, encode};
+use crate::kv::{Space, StorageError};
+use crate::row::{Window, decode, encode, key_number};
 use crate::txn::SharedRead;
-use farshore_types::{ErrorKind, Outcome, Sequence, SessionRequest};
+use farshore_types::{ErrorKind, Outcome, Sequence, SessionId, SessionRequest};
 
 /// Replies kept for one session; at the bound a new request is answered `Busy` and not done.
 pub const MAX_UNACKNOWLEDGED: u64 = 1024;
 /// Separate ranges of slice ids that one session may hold; at the bound it gets no more before it closes some.
 pub const MAX_ISSUED_RANGES: u32 = 4096;
 
+/// One session's part in an entry.
+pub(crate) struct Talk {
+    window: Window,
+    /// Whether an acknowledgement has moved on, so that rows may go.
+    acknowledged: bool,
+    /// The replies of this entry; the last one is that of `window.high`.
+    replies: Vec<Outcome>,
+}
+
 impl Apply<'_> {
     /// One request of a batch.
     pub(super) fn request(&mut self, request: &SessionRequest) -> Result<Outcome, StorageError> {
-        let key = key::window(request.session);
-        let Some(mut window) = self.txn.row::<Window>(&key)? else {
-            return Ok(Err(ErrorKind::SessionLost));
+        let mut talk = match self.talks.remove(&request.session) {
+            Some(talk) => talk,
+            None => match self.txn.row::<Window>(&key::window(request.session))? {
+                Some(window) => Talk { window, acknowledged: false, replies: Vec::new() },
+                None => return Ok(Err(ErrorKind::SessionLost)),
+            },
         };
+        let reply = self.say(request, &mut talk);
+        self.talks.insert(request.session, talk);
+        reply
+    }
+
+    fn say(&mut self, request: &SessionRequest, talk: &mut Talk) -> Result<Outcome, StorageError> {
+        let window = &mut talk.window;
         if request.sequence <= window.high {
-            return self.kept(request, &window);
+            return self.kept(request, talk);
         }
         if request.sequence.0 != window.high.0 + 1 {
             return Ok(Err(ErrorKind::SequenceGap));
@@ -35,24 +57,57 @@ impl Apply<'_> {
             return Ok(Err(ErrorKind::Busy));
         }
         self.session = Some(request.session);
-        let reply = outcome(self.op(request.session, &request.op, &mut window))?;
+        let reply = outcome(self.op(request.session, &request.op, window))?;
         self.session = None;
         let is_final = !reply.as_ref().is_err_and(|kind| kind.is_retryable());
         assert!(is_final, "a kept reply is the answer for ever, so an operation has no failure that passes");
-        for dropped in window.acknowledged.0 + 1..=acknowledged.0 {
-            self.txn.delete(&key::reply(request.session, Sequence(dropped)))?;
-        }
+        talk.acknowledged |= acknowledged > window.acknowledged;
         window.acknowledged = acknowledged;
         window.high = request.sequence;
-        self.txn.put(&key, &encode(&window))?;
-        self.txn.put(&key::reply(request.session, request.sequence), &encode(&reply))?;
+        talk.replies.push(reply.clone());
         Ok(reply)
     }
 
-    /// The reply of a request that was done before.
-    fn kept(&self, request: &SessionRequest, window: &Window) -> Result<Outcome, StorageError> {
-        let kept = self.txn.row::<Outcome>(&key::reply(request.session, request.sequence))?;
-        assert_eq!(kept.is_some(), request.sequence > window.acknowledged, "law 10: exactly the unacknowledged replies are kept");
-        Ok(kept.unwrap_or(Err(ErrorKind::InvalidArgument)))
+    /// The reply of a request that was done before: by this entry, or by the one whose row holds it.
+    fn kept(&self, request: &SessionRequest, talk: &Talk) -> Result<Outcome, StorageError> {
+        if request.sequence <= talk.window.acknowledged {
+            return Ok(Err(ErrorKind::InvalidArgument));
+        }
+        let back = (talk.window.high.0 - request.sequence.0) as usize;
+        if back < talk.replies.len() {
+            return Ok(talk.replies[talk.replies.len() - 1 - back].clone());
+        }
+        let from = key::reply(request.session, request.sequence);
+        let row = self.txn.rows(&from, &key::replies(request.session).end())?.next().transpose()?;
+        let (key, value) = row.ok_or_else(|| StorageError::damaged(Space::Shared, &from, "law 10: a reply is not kept"))?;
+        let mut replies: Vec<Outcome> = decode(key, value)?;
+        let back = (key_number(key, from.len() - 8)? - request.sequence.0) as usize;
+        if back >= replies.len() {
+            return Err(StorageError::damaged(Space::Shared, key, "law 10: a reply is not kept"));
+        }
+        Ok(replies.swap_remove(replies.len() - 1 - back))
+    }
+
+    /// Writes what the entry's sessions said: their windows and replies, and drops the replies that all were acknowledged.
+    pub(super) fn put_talks(&mut self) -> Result<(), StorageError> {
+        for (session, talk) in std::mem::take(&mut self.talks) {
+            if talk.replies.is_empty() {
+                continue;
+            }
+            if talk.acknowledged {
+                self.drop_replies(session, talk.window.acknowledged)?;
+            }
+            self.txn.put(&key::window(session), encode(&talk.window))?;
+            self.txn.put_new(&key::reply(session, talk.window.high), encode(&talk.replies))?;
+        }
+        Ok(())
+    }
+
+    fn drop_replies(&mut self, session: SessionId, acknowledged: Sequence) -> Result<(), StorageError> {
+        let after = key::reply(session, Sequence(acknowledged.0 + 1));
+        for key in self.txn.keys(&key::replies(session), &after)? {
+            self.txn.delete(&key)?;
+        }
+        Ok(())
     }
 }

@@ -55,8 +55,8 @@ impl Apply<'_> {
             mtime: None,
             atime: None,
         };
-        self.put_inode(ino, &inode)?;
-        self.put_entry(parent, name, Dentry { ino, kind: node.kind() })?;
+        self.put_new_inode(ino, &inode)?;
+        self.put_new_entry(parent, name, Dentry { ino, kind: node.kind() })?;
         dir.nlink += u32::from(is_directory);
         self.put_modified(parent, dir)?;
         self.usage.inodes += 1;
@@ -125,7 +125,7 @@ impl Apply<'_> {
         inode.changed(self.now, self.index);
         self.put_inode(ino, &inode)?;
         self.touch(Touched::Inode(ino));
-        self.put_entry(new_parent, new_name, Dentry { ino, kind: inode.kind() })?;
+        self.put_new_entry(new_parent, new_name, Dentry { ino, kind: inode.kind() })?;
         self.put_modified(new_parent, dir)?;
         Ok(Reply::Attr(inode.attr(ino)))
     }
@@ -138,8 +138,15 @@ impl Apply<'_> {
         }
     }
 
+    /// An entry of a name that was looked for in vain.
+    fn put_new_entry(&mut self, parent: Ino, name: &[u8], dentry: Dentry) -> Result<(), StorageError> {
+        self.txn.put_new(&key::entry(parent, name), encode(&dentry))?;
+        self.touch(Touched::Entry { parent, name: name.to_vec() });
+        Ok(())
+    }
+
     pub(super) fn put_entry(&mut self, parent: Ino, name: &[u8], dentry: Dentry) -> Result<(), StorageError> {
-        self.txn.put(&key::entry(parent, name), &encode(&dentry))?;
+        self.txn.put(&key::entry(parent, name), encode(&dentry))?;
         self.touch(Touched::Entry { parent, name: name.to_vec() });
         Ok(())
     }
@@ -188,7 +195,7 @@ impl Apply<'_> {
     }
 
     fn orphan(&mut self, ino: Ino) -> Result<(), StorageError> {
-        self.txn.put(&key::orphan(ino), &encode(&()))?;
+        self.txn.put(&key::orphan(ino), encode(&()))?;
         self.event(Event::Orphaned(ino));
         Ok(())
     }
@@ -200,7 +207,7 @@ impl Apply<'_> {
         let count = if more { count.checked_add(1) } else { count.checked_sub(1) };
         match count {
             Some(0) => self.txn.delete(&key),
-            Some(count) => self.txn.put(&key, &encode(&count)),
+            Some(count) => self.txn.put(&key, encode(&count)),
             None => Err(StorageError::damaged(Space::Shared, &key, "links were miscounted")),
         }
     }

@@ -20,7 +20,7 @@ const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
 /// Encoded bytes after which an entry takes no further request.
 const BATCH_BYTES: usize = 256 << 10;
 /// Entries under way at once; past it, requests wait in the queue.
-const IN_FLIGHT: usize = 32;
+const IN_FLIGHT: usize = 4;
 
 /// A request that waits for its entry.
 pub struct Queued {
