@@ -39,6 +39,11 @@ pub fn decode_entry(bytes: &[u8]) -> Result<SharedEntry, Refusal> {
     }
 }
 
+/// The epoch of an entry, without reading the rest of it.
+pub fn epoch_of_entry(bytes: &[u8]) -> Option<EpochId> {
+    postcard::take_from_bytes(bytes).ok().map(|(epoch, _)| epoch)
+}
+
 /// Whether `entry` may be the one after `header`.
 pub fn admissible(header: &Header, entry: &SharedEntry) -> Result<(), Refusal> {
     if header.version > MACHINE_VERSION

@@ -18,7 +18,7 @@ mod row;
 mod txn;
 mod undo;
 
-pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, decode_entry, encode_entry};
+pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, decode_entry, encode_entry, epoch_of_entry};
 pub use apply::{
     MAX_ALLOC_SLICES, MAX_COMMIT_SLICES, MAX_FILE_SIZE, MAX_ISSUED_RANGES, MAX_LINKS, MAX_SESSION_TEXT, MAX_SESSIONS,
     MAX_UNACKNOWLEDGED, Stamped, apply_shared,

@@ -86,9 +86,60 @@ pub enum Control {
 /// What a shared entry does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SharedBody {
-    /// 1..=256 requests of sessions, in order.
-    Batch(Vec<SessionRequest>),
+    /// 1..=256 requests of sessions, in order. What one session asked in a row names the session and its numbers once.
+    Batch(#[serde(with = "runs")] Vec<SessionRequest>),
     Control(Control),
+}
+
+/// Requests in runs: of one session, with sequences without a gap, and one acknowledgement.
+mod runs {
+    use super::{Op, Sequence, SessionId, SessionRequest};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Run<O> {
+        session: SessionId,
+        /// That of the first operation.
+        sequence: Sequence,
+        acknowledged: Sequence,
+        ops: Vec<O>,
+    }
+
+    impl<O> Run<O> {
+        fn goes_on_with(&self, request: &SessionRequest) -> bool {
+            let next = self.sequence.0.checked_add(self.ops.len() as u64);
+            (self.session, self.acknowledged, next) == (request.session, request.acknowledged, Some(request.sequence.0))
+        }
+    }
+
+    pub fn serialize<S: Serializer>(requests: &[SessionRequest], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut runs: Vec<Run<&Op>> = Vec::new();
+        for request in requests {
+            match runs.last_mut().filter(|run| run.goes_on_with(request)) {
+                Some(run) => run.ops.push(&request.op),
+                None => runs.push(Run {
+                    session: request.session,
+                    sequence: request.sequence,
+                    acknowledged: request.acknowledged,
+                    ops: vec![&request.op],
+                }),
+            }
+        }
+        runs.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SessionRequest>, D::Error> {
+        let runs: Vec<Run<Op>> = Vec::deserialize(deserializer)?;
+        let mut requests = Vec::with_capacity(runs.iter().map(|run| run.ops.len()).sum());
+        for Run { session, sequence, acknowledged, ops } in runs {
+            for (at, op) in (0..).zip(ops) {
+                // A sum that wraps is no sequence that anybody reached: apply refuses it as a gap.
+                let sequence = Sequence(sequence.0.wrapping_add(at));
+                requests.push(SessionRequest { session, sequence, acknowledged, op });
+            }
+        }
+        Ok(requests)
+    }
 }
 
 /// A shared entry. Its canonical bytes are [postcard](https://postcard.jamesmunns.com) of this struct; the chain and
@@ -99,4 +150,42 @@ pub struct SharedEntry {
     pub epoch: EpochId,
     pub time: LogTime,
     pub body: SharedBody,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(session: u8, sequence: u64, acknowledged: u64) -> SessionRequest {
+        let op = Op::Truncate { ino: Ino(sequence), size: 0 };
+        SessionRequest {
+            session: SessionId([session; 16]),
+            sequence: Sequence(sequence),
+            acknowledged: Sequence(acknowledged),
+            op,
+        }
+    }
+
+    fn bytes(requests: &[SessionRequest]) -> usize {
+        let body = SharedBody::Batch(requests.to_vec());
+        let encoded = postcard::to_stdvec(&body).expect("it serialises");
+        assert_eq!(postcard::from_bytes::<SharedBody>(&encoded).expect("it is whole"), body);
+        encoded.len()
+    }
+
+    #[test]
+    fn a_batch_comes_back_as_it_was_and_names_a_session_once_a_run() {
+        let run = [request(1, 7, 3), request(1, 8, 3), request(1, 9, 3)];
+        assert_eq!(bytes(&run), bytes(&run[..1]) + 2 * 3, "three bytes an operation");
+        for broken in [
+            vec![],
+            vec![request(1, 7, 3), request(1, 9, 3)],
+            vec![request(1, 7, 3), request(1, 8, 4)],
+            vec![request(1, 7, 3), request(2, 8, 3), request(1, 8, 3)],
+            vec![request(1, u64::MAX, 3), request(1, 0, 3)],
+            vec![request(1, 8, 3), request(1, 7, 3), request(1, 7, 3)],
+        ] {
+            bytes(&broken);
+        }
+    }
 }
