@@ -135,7 +135,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
         let hub = strong.hub.clone();
         drop(strong);
         // Woken by new work, or by the clock for what rests and what has run out.
-        drop(R::timeout(LOOK, hub.changed.notified()).await);
+        drop(R::timeout(LOOK, hub.work.notified()).await);
     }
 }
 
@@ -210,7 +210,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             Err(error) => tracing::debug!(%error, "a completion was not applied; its block is leased again"),
         }
         drop(inner);
-        self.hub.changed.notify_waiters();
+        self.hub.work.notify_one();
     }
 }
 

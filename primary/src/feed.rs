@@ -120,6 +120,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                     return Ok(());
                 }
             }
+            // Before the state is read: what is applied in between must wake this loop.
+            let moved = self.hub.changed.notified();
             let batch = self.next_batch(tail)?;
             let idle = batch.is_none();
             if let Some(batch) = batch {
@@ -129,7 +131,6 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 }
             }
             if idle {
-                let moved = self.hub.changed.notified();
                 let next = async {
                     tokio::select! {
                         biased;

@@ -10,7 +10,7 @@ use crate::proposal::Proposal;
 use crate::raft::log::RaftLog;
 use crate::raft::snapshot::{Checkpoints, Meta};
 use crate::raft::types::{Payload, Response, Types};
-use crate::raft::{LogStore, Machine, Network, PeerCall, PeerError, PeerTransport};
+use crate::raft::{Committed, LogStore, Machine, MachineLog, Network, PeerCall, PeerError, PeerTransport};
 use farshore_meta::Header;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_types::{ClusterId, LogTime, NodeId, SharedBody, SharedEntry};
@@ -111,6 +111,9 @@ fn raft_config(node: &NodeConfig) -> Result<Arc<Config>, StartError> {
         election_timeout_max: node.election.1.as_millis() as u64,
         max_payload_entries: APPEND_ENTRIES,
         enable_pre_vote: Some(true),
+        // A leader sends entries before its own disk has them. After a crash it would otherwise lead on in the same term and
+        // give the index of an entry that it lost, and a follower has, to another one: two entries under one log id.
+        enable_leader_restore: Some(false),
         // Our own checkpoints decide what the log may lose: mirrors still need it (law 25).
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX / 2,
@@ -125,13 +128,14 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let NodeParts { config, store, log, checkpoints, transport, host } = parts;
         let hub = Arc::new(Hub::new(host.clone()));
         let flushed = Arc::new(Notify::new());
-        let logs = (log.clone(), flushed.clone());
-        let machine = Machine::new(config.cluster, store.clone(), logs, checkpoints.clone(), hub.clone(), host.clone());
+        let committed = Committed::default();
+        let seen = MachineLog { log: log.clone(), flushed: flushed.clone(), committed: committed.clone() };
+        let machine = Machine::new(config.cluster, store.clone(), seen, checkpoints.clone(), hub.clone(), host.clone());
         let raft = Raft::new(
             config.id.0,
             raft_config(&config)?,
             Network::<R>::new(transport),
-            LogStore::<R>::new(log.clone(), flushed),
+            LogStore::<R>::new(log.clone(), flushed, committed),
             machine,
         )
         .await

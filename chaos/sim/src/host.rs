@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::trace::now_us;
-use farshore_primary::host::Host;
+use farshore_primary::host::{Host, Work, Worker};
 use std::sync::Arc;
 
 /// 2026-01-01 in microseconds: where the wall clocks begin.
@@ -38,7 +38,20 @@ impl Host for SimHost {
         self.dice.id()
     }
 
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+    fn run(&self, work: Work) {
+        work();
+    }
+
+    fn worker(&self, _: &str) -> Box<dyn Worker> {
+        Box::new(AtOnce)
+    }
+}
+
+/// Work is done by whoever hands it over.
+struct AtOnce;
+
+impl Worker for AtOnce {
+    fn run(&self, work: Work) {
         work();
     }
 }

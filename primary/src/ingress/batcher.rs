@@ -19,7 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
 /// Encoded bytes after which an entry takes no further request.
 const BATCH_BYTES: usize = 256 << 10;
-/// Entries under way at once; past it, requests wait in the queue.
+/// Entries under way at once; past it, requests wait in the queue. One syncs and one is applied while the next fills: with
+/// more of them each carries less, and every entry has a price of its own in six logs and six states.
 const IN_FLIGHT: usize = 4;
 
 /// A request that waits for its entry.
@@ -58,7 +59,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
     }
 }
 
-/// As many requests as one entry takes, at least one, in order.
+/// As many requests as one entry takes, at least one, each session's in its order and together: the entry is shorter so.
 fn take_batch(waiting: &mut Vec<Queued>) -> Vec<SessionRequest> {
     let mut bytes = 0;
     let fitting = waiting.iter().take_while(|queued| {
@@ -66,7 +67,9 @@ fn take_batch(waiting: &mut Vec<Queued>) -> Vec<SessionRequest> {
         bytes <= BATCH_BYTES
     });
     let count = fitting.count().clamp(1, BATCH).min(waiting.len());
-    waiting.drain(..count).map(|queued| queued.request).collect()
+    let mut batch: Vec<SessionRequest> = waiting.drain(..count).map(|queued| queued.request).collect();
+    batch.sort_by_key(|request| request.session);
+    batch
 }
 
 async fn submit<R: AsyncRuntime, S: Store>(

@@ -53,13 +53,15 @@ struct Inner {
 pub struct Hub {
     host: SharedHost,
     inner: Mutex<Inner>,
-    /// Wakes the dispatcher and whoever waits for the state to move.
+    /// Wakes whoever waits for the state to move.
     pub changed: Notify,
+    /// Wakes the dispatcher: there may be other work than before.
+    pub work: Notify,
 }
 
 impl Hub {
     pub fn new(host: SharedHost) -> Self {
-        Hub { host, inner: Mutex::default(), changed: Notify::new() }
+        Hub { host, inner: Mutex::default(), changed: Notify::new(), work: Notify::new() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -270,10 +272,15 @@ impl Observer for Hub {
         }
         drop(inner);
         self.changed.notify_waiters();
+        // Names come and go far more often than blocks, and are no work for anybody.
+        if reset || !changes.added.is_empty() || !changes.dropped.is_empty() {
+            self.work.notify_one();
+        }
     }
 
     fn local_changed(&self) {
         self.changed.notify_waiters();
+        self.work.notify_one();
     }
 
     fn stopped(&self, why: &str) {

@@ -231,13 +231,13 @@ async fn handle<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, client: &Admi
         In::Renew(_) => Ok(()),
         In::Capacity(capacity) => {
             node.dispatch.offer(client.session, capacity.slots);
-            node.hub.changed.notify_waiters();
+            node.hub.work.notify_one();
             Ok(())
         }
         In::Completions(completions) => node.complete(client.session, completions.completions).await.map_err(storage),
         In::Front(front) => {
             node.dispatch.front(&front.blocks);
-            node.hub.changed.notify_waiters();
+            node.hub.work.notify_one();
             Ok(())
         }
         In::Listing(page) => node.listing(client.session, page).await.map_err(storage),

@@ -2,6 +2,7 @@
 //!
 //! openraft counts from 0, our log from 1, so that 0 can stand for "nothing yet" everywhere: [`stored`] is the mapping.
 
+use super::applier::Committed;
 use super::log::{LogFailure, RaftLog};
 use super::types::{Entry, LogId, Types};
 use farshore_types::RaftIndex;
@@ -24,19 +25,20 @@ const PURGED: &str = "purged";
 pub struct LogStore<R> {
     log: Arc<dyn RaftLog>,
     flushed: Arc<Notify>,
+    committed: Committed,
     runtime: PhantomData<fn() -> R>,
 }
 
 impl<R> Clone for LogStore<R> {
     fn clone(&self) -> Self {
-        LogStore::new(self.log.clone(), self.flushed.clone())
+        LogStore::new(self.log.clone(), self.flushed.clone(), self.committed.clone())
     }
 }
 
 impl<R> LogStore<R> {
-    /// `flushed` is notified whenever entries became durable.
-    pub fn new(log: Arc<dyn RaftLog>, flushed: Arc<Notify>) -> Self {
-        LogStore { log, flushed, runtime: PhantomData }
+    /// `flushed` is notified whenever entries became durable; `committed` hears what is committed.
+    pub fn new(log: Arc<dyn RaftLog>, flushed: Arc<Notify>, committed: Committed) -> Self {
+        LogStore { log, flushed, committed, runtime: PhantomData }
     }
 
     fn small<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -120,6 +122,14 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
 
     async fn save_vote(&mut self, vote: &VoteOf<Types<R>>) -> io::Result<()> {
         self.log.store_small(VOTE, &encode(vote)).map_err(failed)
+    }
+
+    /// Not kept on the disk: it only says how far the state machine may read ahead.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = committed {
+            self.committed.raise(stored(committed.index));
+        }
+        Ok(())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<R>>) -> io::Result<()>

@@ -1,14 +1,13 @@
-//! openraft's state machine: applies entries in groups, one transaction a group, and only what this node's own log has
-//! flushed (law 5). A storage error stops the node; it never becomes a reply.
+//! openraft's state machine: hands committed entries to the thread that applies them, once this node's own log has
+//! flushed them (law 5), and snapshots to and from the checkpoints.
 
+use super::applier::{Applier, Committed, GROUP, GROUP_BYTES, payload_bytes, stands_alone};
 use super::log::RaftLog;
 use super::log_store::stored;
 use super::snapshot::{Checkpoints, Meta, SnapshotBody, restore};
-use super::types::{Entry, EntryPayload, LogId, Response, StoredMembership, Types};
-use crate::apply::{ApplyError, apply};
-use crate::host::SharedHost;
+use super::types::{LogId, StoredMembership, Types};
+use crate::host::{SharedHost, Worker};
 use crate::local::{self, RaftApplied};
-use crate::proposal::Proposal;
 use farshore_meta::Applied;
 use farshore_meta::kv::Store;
 use farshore_types::{ClusterId, RaftIndex};
@@ -18,12 +17,10 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{AsyncRuntime, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-/// Most entries that share one transaction (law 27).
-const GROUP: usize = 256;
 /// Longest wait between two looks at the log's flushed index.
 const FLUSH_LOOK: Duration = Duration::from_millis(100);
 
@@ -36,15 +33,25 @@ pub trait Observer: Send + Sync + 'static {
     fn stopped(&self, why: &str);
 }
 
+/// A node's log as the state machine sees it.
+pub struct MachineLog {
+    pub log: Arc<dyn RaftLog>,
+    /// Notified whenever entries became durable.
+    pub flushed: Arc<Notify>,
+    pub committed: Committed,
+}
+
 /// The state machine of one node.
 pub struct Machine<R, S> {
-    own: ClusterId,
     store: S,
     log: Arc<dyn RaftLog>,
     flushed: Arc<Notify>,
     checkpoints: Arc<Checkpoints>,
     observer: Arc<dyn Observer>,
     host: SharedHost,
+    /// Used by one job of the worker at a time, which the caller waits for.
+    applier: Arc<Mutex<Applier<S>>>,
+    worker: Box<dyn Worker>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -52,52 +59,16 @@ impl<R: AsyncRuntime, S: Store> Machine<R, S> {
     pub fn new(
         own: ClusterId,
         store: S,
-        (log, flushed): (Arc<dyn RaftLog>, Arc<Notify>),
+        log: MachineLog,
         checkpoints: Arc<Checkpoints>,
         observer: Arc<dyn Observer>,
         host: SharedHost,
     ) -> Self {
-        Machine { own, store, log, flushed, checkpoints, observer, host, runtime: PhantomData }
-    }
-
-    fn apply_group(&self, entries: &[Entry]) -> Result<(Vec<Response>, Vec<Applied>, bool), ApplyError> {
-        let old = if stands_alone(entries.first()) { Some(self.store.read()?) } else { None };
-        let mut kv = self.store.write()?;
-        let mut position = local::applied(&*kv)?;
-        let (mut responses, mut applied, mut local_changed) = (Vec::with_capacity(entries.len()), vec![], false);
-        for entry in entries {
-            let response = match &entry.payload {
-                EntryPayload::Blank => Response::Nothing,
-                EntryPayload::Membership(membership) => {
-                    position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                    Response::Nothing
-                }
-                EntryPayload::Normal(payload) => {
-                    let effect = apply(&mut *kv, self.own, stored(entry.log_id.index), &payload.0, old.as_deref())?;
-                    local_changed |= effect.applied.is_none();
-                    applied.extend(effect.applied);
-                    effect.response
-                }
-            };
-            position.log_id = Some(entry.log_id);
-            responses.push(response);
-        }
-        local::set_applied(&mut *kv, &position)?;
-        kv.commit()?;
-        Ok((responses, applied, local_changed))
-    }
-
-    /// Applies entries in order; one that stands alone has a transaction of its own.
-    fn apply_groups(&self, entries: &[Entry]) -> Result<(Vec<Response>, Vec<Applied>, bool), ApplyError> {
-        let alone = entries.iter().rposition(|entry| stands_alone(Some(entry)));
-        let Some(at) = alone.filter(|_| entries.len() > 1) else { return self.apply_group(entries) };
-        assert_eq!(at + 1, entries.len(), "a group ends with the entry that stands alone");
-        let (mut responses, mut applied, mut local_changed) = self.apply_group(&entries[..at])?;
-        let last = self.apply_group(&entries[at..])?;
-        responses.extend(last.0);
-        applied.extend(last.1);
-        local_changed |= last.2;
-        Ok((responses, applied, local_changed))
+        let MachineLog { log, flushed, committed } = log;
+        let applier = Applier::new(own, store.clone(), log.clone(), committed, observer.clone());
+        let worker = host.worker("farshore-apply");
+        let applier = Arc::new(Mutex::new(applier));
+        Machine { store, log, flushed, checkpoints, observer, host, applier, worker, runtime: PhantomData }
     }
 
     async fn until_flushed(&self, index: RaftIndex) {
@@ -108,6 +79,18 @@ impl<R: AsyncRuntime, S: Store> Machine<R, S> {
                 drop(R::timeout(FLUSH_LOOK, notified).await);
             }
         }
+    }
+
+    /// Has the worker apply a group, and waits.
+    async fn apply_group(&self, group: Vec<EntryResponder<Types<R>>>) -> io::Result<()> {
+        let (done, applied) = oneshot::channel();
+        let applier = self.applier.clone();
+        self.worker.run(Box::new(move || {
+            let result = applier.lock().unwrap_or_else(PoisonError::into_inner).take::<R>(group);
+            // A node that is being stopped waits no longer.
+            let _ = done.send(result);
+        }));
+        applied.await.map_err(|_| io::Error::other("the thread that applies entries died"))?
     }
 
     fn position(&self) -> io::Result<RaftApplied> {
@@ -130,34 +113,17 @@ impl<R: AsyncRuntime, S: Store> RaftStateMachine<Types<R>> for Machine<R, S> {
         Strm: Stream<Item = io::Result<EntryResponder<Types<R>>>> + Unpin + OptionalSend,
     {
         while let Some(first) = entries.next().await {
-            let mut group = vec![];
-            let mut responders = vec![];
-            let (entry, responder) = first?;
-            group.push(entry);
-            responders.push(responder);
-            while group.len() < GROUP && !stands_alone(group.last()) {
+            let mut group = vec![first?];
+            let mut bytes = payload_bytes(&group[0].0);
+            while group.len() < GROUP && bytes < GROUP_BYTES && !stands_alone(group.last().map(|(entry, _)| entry)) {
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
-                let (entry, responder) = next?;
-                group.push(entry);
-                responders.push(responder);
+                let next = next?;
+                bytes += payload_bytes(&next.0);
+                group.push(next);
             }
-            let last = group.last().expect("a group has at least its first entry").log_id.index;
-            self.until_flushed(stored(last)).await;
-            let (responses, applied, local_changed) = self.apply_groups(&group).map_err(|error| {
-                self.observer.stopped(&error.to_string());
-                io::Error::other(error)
-            })?;
-            for applied in &applied {
-                self.observer.applied(applied);
-            }
-            if local_changed {
-                self.observer.local_changed();
-            }
-            for (responder, response) in responders.into_iter().zip(responses) {
-                if let Some(responder) = responder {
-                    responder.send(response);
-                }
-            }
+            let (last, _) = group.last().expect("a group has at least its first entry");
+            self.until_flushed(stored(last.log_id.index)).await;
+            self.apply_group(group).await?;
         }
         Ok(())
     }
@@ -175,6 +141,7 @@ impl<R: AsyncRuntime, S: Store> RaftStateMachine<Types<R>> for Machine<R, S> {
         // The body is already one of this node's own checkpoints: durable and verified before it is used (hazard 7.2).
         let restored = restore(&self.store, &snapshot).map_err(io::Error::other)?;
         assert_eq!(restored.last_log_id, meta.last_log_id, "a snapshot is at the position that its sender named");
+        self.applier.lock().unwrap_or_else(PoisonError::into_inner).forget();
         self.observer.local_changed();
         Ok(())
     }
@@ -182,11 +149,6 @@ impl<R: AsyncRuntime, S: Store> RaftStateMachine<Types<R>> for Machine<R, S> {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types<R>, SnapshotBody>>> {
         Ok(self.checkpoints.newest().map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
-}
-
-/// Whether an entry needs to see the state from before its own transaction.
-fn stands_alone(entry: Option<&Entry>) -> bool {
-    matches!(entry.map(|entry| &entry.payload), Some(EntryPayload::Normal(payload)) if Proposal::is_reset_commit(&payload.0))
 }
 
 /// Takes a checkpoint for openraft.

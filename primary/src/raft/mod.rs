@@ -1,5 +1,6 @@
 //! Consensus: openraft over our own log, state and network. Nothing outside this room knows openraft's entry types.
 
+mod applier;
 pub mod log;
 mod log_disk;
 mod log_memory;
@@ -9,8 +10,9 @@ mod network;
 pub mod snapshot;
 pub mod types;
 
+pub use applier::Committed;
 pub use log_disk::{DiskLog, DiskLogError};
 pub use log_memory::MemoryLog;
 pub use log_store::{LogStore, stored};
-pub use machine::{Machine, Observer};
+pub use machine::{Machine, MachineLog, Observer};
 pub use network::{Network, PeerCall, PeerError, PeerFuture, PeerTransport};

@@ -1,0 +1,213 @@
+//! The thread that applies: groups of entries, one transaction a group, and only what this node's own log has flushed
+//! (law 5). A storage error stops the node; it never becomes a reply.
+//!
+//! openraft hands entries over as it hears that they are committed, a few at a time. Each transaction has a price of its own, so
+//! the applier reads ahead: what is committed and flushed behind the entries at hand is applied with them, and their
+//! responses wait until openraft hands those entries over too. State may so be ahead of what openraft believes to be
+//! applied, never of what is committed.
+
+use super::log::{LogFailure, RaftLog};
+use super::log_store::stored;
+use super::machine::Observer;
+use super::types::{Entry, EntryPayload, Response, StoredMembership, Types};
+use crate::apply::{ApplyError, apply};
+use crate::local;
+use crate::proposal::Proposal;
+use farshore_meta::Applied;
+use farshore_meta::kv::Store;
+use farshore_types::{ClusterId, RaftIndex};
+use openraft::AsyncRuntime;
+use openraft::storage::EntryResponder;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Most entries that share one transaction (law 27).
+pub const GROUP: usize = 256;
+/// Bytes of entries after which a transaction takes no further one: some thousand creates.
+pub const GROUP_BYTES: usize = 256 << 10;
+
+/// The highest entry known to be committed, as an index of our log. What openraft is told to apply is at or below it.
+#[derive(Clone, Default)]
+pub struct Committed(Arc<AtomicU64>);
+
+impl Committed {
+    /// Everything up to `index` (inclusive) is committed.
+    pub fn raise(&self, index: RaftIndex) {
+        self.0.fetch_max(index.0, Ordering::Release);
+    }
+
+    fn get(&self) -> RaftIndex {
+        RaftIndex(self.0.load(Ordering::Acquire))
+    }
+}
+
+/// Why a group was not applied: the node stops.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Log(#[from] LogFailure),
+    #[error("an entry of the log cannot be read: {0}")]
+    Entry(#[from] postcard::Error),
+}
+
+impl From<farshore_meta::kv::StorageError> for Failure {
+    fn from(error: farshore_meta::kv::StorageError) -> Self {
+        Failure::Apply(error.into())
+    }
+}
+
+/// Applies for one node; lives on a thread of its own.
+pub struct Applier<S> {
+    own: ClusterId,
+    store: S,
+    log: Arc<dyn RaftLog>,
+    committed: Committed,
+    observer: Arc<dyn Observer>,
+    /// Responses of entries that were applied ahead, in order; the first is that of the entry `ahead_first`.
+    ahead: VecDeque<Response>,
+    ahead_first: RaftIndex,
+}
+
+impl<S: Store> Applier<S> {
+    pub fn new(own: ClusterId, store: S, log: Arc<dyn RaftLog>, committed: Committed, observer: Arc<dyn Observer>) -> Applier<S> {
+        Applier { own, store, log, committed, observer, ahead: VecDeque::new(), ahead_first: RaftIndex(0) }
+    }
+
+    /// Applies a group that openraft hands over, and answers who waits. The last of it is flushed.
+    pub fn take<R: AsyncRuntime>(&mut self, group: Vec<EntryResponder<Types<R>>>) -> io::Result<()> {
+        let (mut entries, mut responders) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        for (entry, responder) in group {
+            match self.applied_ahead(&entry) {
+                Some(response) => responder.into_iter().for_each(|responder| responder.send(response.clone())),
+                None => {
+                    entries.push(entry);
+                    responders.push(responder);
+                }
+            }
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let responses = self.apply_with_ahead(entries).map_err(|error| {
+            self.observer.stopped(&error.to_string());
+            io::Error::other(error)
+        })?;
+        for (responder, response) in responders.into_iter().zip(responses) {
+            if let Some(responder) = responder {
+                responder.send(response);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was applied ahead: a snapshot has replaced the state.
+    pub fn forget(&mut self) {
+        self.ahead.clear();
+    }
+
+    fn applied_ahead(&mut self, entry: &Entry) -> Option<Response> {
+        let response = self.ahead.pop_front()?;
+        assert_eq!(stored(entry.log_id.index), self.ahead_first, "entries are handed over in order, each once");
+        self.ahead_first.0 += 1;
+        Some(response)
+    }
+
+    /// The responses of `entries`; those of what was applied with them are kept.
+    fn apply_with_ahead(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Response>, Failure> {
+        assert!(self.ahead.is_empty(), "what was applied ahead comes first");
+        let asked = entries.len();
+        self.read_ahead(&mut entries)?;
+        let alone = entries.iter().rposition(|entry| stands_alone(Some(entry)));
+        let mut responses = match alone.filter(|_| entries.len() > 1) {
+            None => self.apply_group(&entries)?,
+            Some(at) => {
+                assert_eq!(at + 1, entries.len(), "a group ends with the entry that stands alone");
+                let mut responses = self.apply_group(&entries[..at])?;
+                responses.extend(self.apply_group(&entries[at..])?);
+                responses
+            }
+        };
+        self.ahead = responses.drain(asked..).collect();
+        self.ahead_first = stored(entries[asked - 1].log_id.index + 1);
+        Ok(responses)
+    }
+
+    /// Adds the entries behind `entries` that are committed and flushed, within a group's bounds.
+    fn read_ahead(&self, entries: &mut Vec<Entry>) -> Result<(), Failure> {
+        let mut bytes: usize = entries.iter().map(payload_bytes).sum();
+        let Some(last) = entries.last().filter(|last| !stands_alone(Some(last))) else { return Ok(()) };
+        let mut next = RaftIndex(stored(last.log_id.index).0 + 1);
+        let upto = self.committed.get().min(self.log.flushed());
+        if next > upto || entries.len() >= GROUP || bytes >= GROUP_BYTES {
+            return Ok(());
+        }
+        for (index, record) in self.log.read(next, upto, GROUP_BYTES - bytes)? {
+            // A log that was purged meanwhile continues elsewhere; openraft will say what to apply.
+            if index != next || entries.len() >= GROUP || bytes >= GROUP_BYTES {
+                break;
+            }
+            let entry: Entry = postcard::from_bytes(&record)?;
+            if stands_alone(Some(&entry)) {
+                break;
+            }
+            bytes += record.len();
+            next.0 += 1;
+            entries.push(entry);
+        }
+        Ok(())
+    }
+
+    fn apply_group(&self, entries: &[Entry]) -> Result<Vec<Response>, Failure> {
+        let old = if stands_alone(entries.first()) { Some(self.store.read()?) } else { None };
+        let mut kv = self.store.write()?;
+        let mut position = local::applied(&*kv)?;
+        let (mut responses, mut applied, mut local_changed) = (Vec::with_capacity(entries.len()), vec![], false);
+        for entry in entries {
+            let response = match &entry.payload {
+                EntryPayload::Blank => Response::Nothing,
+                EntryPayload::Membership(membership) => {
+                    position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    Response::Nothing
+                }
+                EntryPayload::Normal(payload) => {
+                    let effect = apply(&mut *kv, self.own, stored(entry.log_id.index), &payload.0, old.as_deref())?;
+                    local_changed |= effect.applied.is_none();
+                    applied.extend(effect.applied);
+                    effect.response
+                }
+            };
+            position.log_id = Some(entry.log_id);
+            responses.push(response);
+        }
+        local::set_applied(&mut *kv, &position)?;
+        kv.commit()?;
+        self.tell(&applied, local_changed);
+        Ok(responses)
+    }
+
+    fn tell(&self, applied: &[Applied], local_changed: bool) {
+        for applied in applied {
+            self.observer.applied(applied);
+        }
+        if local_changed {
+            self.observer.local_changed();
+        }
+    }
+}
+
+/// Bytes that count against a group's bound.
+pub fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        _ => 0,
+    }
+}
+
+/// Whether an entry needs to see the state from before its own transaction.
+pub fn stands_alone(entry: Option<&Entry>) -> bool {
+    matches!(entry.map(|entry| &entry.payload), Some(EntryPayload::Normal(payload)) if Proposal::is_reset_commit(&payload.0))
+}
