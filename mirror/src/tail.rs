@@ -7,15 +7,18 @@ use farshore_changelog::extend;
 use farshore_meta::kv::{StorageError, Store};
 use farshore_primary::raft::types::{Refusal, Response};
 use farshore_primary::telemetry::Component;
-use farshore_primary::{Node, Pending, Proposal, ProposeError, UpstreamSeen, local};
+use farshore_primary::{Node, Proposal, ProposeError, UpstreamSeen, local};
 use farshore_syncer::LocalOp;
 use farshore_types::{Chain, ClusterId, Digest, Lineage, LogIndex};
 use farshore_wire::v1::{
     self, ChangelogFrame, TailFrame, changelog_frame::Frame as In, tail_frame::Frame as Out, tail_refused::Kind as Why,
 };
 use farshore_wire::{CodecError, decode, encode, header};
+use futures::FutureExt;
 use openraft::AsyncRuntime;
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -118,10 +121,14 @@ async fn diverge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, index: LogIndex) 
     }
 }
 
+/// The answer to a proposal that is under way.
+type Answer = Pin<Box<dyn Future<Output = Result<Response, ProposeError>> + Send>>;
+
 /// One stream's state.
-struct Stream<R: AsyncRuntime> {
+struct Stream {
     out: mpsc::Sender<TailFrame>,
-    pending: VecDeque<(LogIndex, Pending<R>)>,
+    /// Proposals under way, in order.
+    pending: VecDeque<(LogIndex, Answer)>,
     /// The next entry that is expected, and the chain before it.
     next: LogIndex,
     chain: Chain,
@@ -153,7 +160,8 @@ async fn follow<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: &dy
             Err(_) if node.host.boot_us() - heard > SILENCE.as_micros() as u64 => return Err(Ended::Silent),
             Err(_) => {}
         }
-        settle(node, &mut stream, 0).await?;
+        // What is under way goes on while the next frame comes.
+        settle_finished(&mut stream)?;
         if !works(node) {
             return Ok(());
         }
@@ -161,7 +169,7 @@ async fn follow<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: &dy
     }
 }
 
-async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<TailFrame>) -> Result<Stream<R>, Ended> {
+async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<TailFrame>) -> Result<Stream, Ended> {
     let (position, followed, group) = {
         let kv = node.read()?;
         let group = local::home_volume(&*kv)?.map_or(0, |volume| volume.group.0);
@@ -182,7 +190,7 @@ async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<T
 
 async fn take_frame<R: AsyncRuntime, S: Store>(
     node: &Arc<Node<R, S>>,
-    stream: &mut Stream<R>,
+    stream: &mut Stream,
     address: &str,
     frame: ChangelogFrame,
 ) -> Result<(), Ended> {
@@ -196,7 +204,7 @@ async fn take_frame<R: AsyncRuntime, S: Store>(
 
 async fn take_batch<R: AsyncRuntime, S: Store>(
     node: &Arc<Node<R, S>>,
-    stream: &mut Stream<R>,
+    stream: &mut Stream,
     batch: v1::Batch,
 ) -> Result<(), Ended> {
     if batch.first != stream.next.0 || batch.chain[..] != stream.chain.0[..] {
@@ -204,34 +212,50 @@ async fn take_batch<R: AsyncRuntime, S: Store>(
     }
     for canonical in batch.entries {
         let index = stream.next;
-        let entry = farshore_meta::decode_entry(&canonical).map_err(|_| Ended::Malformed("an entry of an unknown version"))?;
+        let epoch = farshore_meta::epoch_of_entry(&canonical).ok_or(Ended::Malformed("an entry of an unknown version"))?;
         let previous = stream.chain;
         stream.chain = extend(&previous, index, &canonical);
         stream.next = index.next();
-        let proposal = Proposal::Mirrored { index, previous, epoch: entry.epoch, canonical: canonical.to_vec() };
+        let proposal = Proposal::Mirrored { index, previous, epoch, canonical: canonical.to_vec() };
         let pending = node.submit(&proposal).await?;
-        stream.pending.push_back((index, pending));
-        settle(node, stream, IN_FLIGHT).await?;
+        let proposer = node.clone();
+        stream.pending.push_back((index, Box::pin(async move { proposer.finish(pending).await })));
+        settle(stream, IN_FLIGHT).await?;
     }
     Ok(())
 }
 
 /// Waits until at most `left` proposals are under way, and looks at what became of the others.
-async fn settle<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream<R>, left: usize) -> Result<(), Ended> {
+async fn settle(stream: &mut Stream, left: usize) -> Result<(), Ended> {
     while stream.pending.len() > left {
         let Some((index, pending)) = stream.pending.pop_front() else { break };
-        match node.finish(pending).await? {
-            Response::Refused { why: Refusal::Duplicate, .. } | Response::Shared { .. } => {}
-            Response::Refused { why, .. } => return Err(Ended::Judged { index, why }),
-            _ => return Err(Ended::Malformed("a shared entry that was answered as a local one")),
-        }
+        judged(index, pending.await?)?;
     }
     Ok(())
 }
 
+/// Looks at what became of the proposals that are answered already, and waits for none.
+fn settle_finished(stream: &mut Stream) -> Result<(), Ended> {
+    while let Some((index, pending)) = stream.pending.front_mut() {
+        let Some(answer) = pending.as_mut().now_or_never() else { break };
+        let index = *index;
+        stream.pending.pop_front();
+        judged(index, answer?)?;
+    }
+    Ok(())
+}
+
+fn judged(index: LogIndex, response: Response) -> Result<(), Ended> {
+    match response {
+        Response::Refused { why: Refusal::Duplicate, .. } | Response::Shared { .. } => Ok(()),
+        Response::Refused { why, .. } => Err(Ended::Judged { index, why }),
+        _ => Err(Ended::Malformed("a shared entry that was answered as a local one")),
+    }
+}
+
 async fn take_beat<R: AsyncRuntime, S: Store>(
     node: &Arc<Node<R, S>>,
-    stream: &mut Stream<R>,
+    stream: &mut Stream,
     address: &str,
     beat: v1::Beat,
 ) -> Result<(), Ended> {
@@ -274,13 +298,9 @@ async fn learn_floors<R: AsyncRuntime, S: Store>(
     Ok(())
 }
 
-async fn compare_digest<R: AsyncRuntime, S: Store>(
-    node: &Node<R, S>,
-    stream: &mut Stream<R>,
-    beat: &v1::Beat,
-) -> Result<(), Ended> {
+async fn compare_digest<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream, beat: &v1::Beat) -> Result<(), Ended> {
     let Ok(theirs) = <[u8; 16]>::try_from(&beat.digest[..]).map(u128::from_be_bytes).map(Digest) else { return Ok(()) };
-    settle(node, stream, 0).await?;
+    settle(stream, 0).await?;
     let index = LogIndex(beat.digest_index);
     let kv = node.read()?;
     let ours = if farshore_meta::header(&*kv)?.index == index {
@@ -295,7 +315,7 @@ async fn compare_digest<R: AsyncRuntime, S: Store>(
 }
 
 /// Everything acknowledged is committed in this cluster's own Raft: it was applied by its leader.
-async fn acknowledge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream<R>) -> Result<(), Ended> {
+async fn acknowledge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut Stream) -> Result<(), Ended> {
     let now = node.host.boot_us();
     if now - stream.acknowledged_us < ACKNOWLEDGE.as_micros() as u64 / 2 {
         return Ok(());
