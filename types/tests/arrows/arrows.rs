@@ -7,7 +7,7 @@ use crate::{none_of, root};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A room, and the rooms that its product build may use.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("farshore-types", &[]),
     ("farshore-meta", &["farshore-types"]),
     ("farshore-changelog", &["farshore-types"]),
@@ -22,16 +22,17 @@ const TABLE: [(&str, &[&str]); 16] = [
     ),
     ("farshore-client", &["farshore-wire", "farshore-objects", "farshore-types"]),
     ("farshore-console", &["farshore-wire", "farshore-types"]),
+    ("farshore-history", &["farshore-types"]),
     ("farshore", &ALL),
     ("farshore-sim", &ALL),
-    // It starts the binary and knows nothing of what is inside.
-    ("farshore-live", &[]),
+    // It starts the binary and knows nothing of what is inside; it reads the histories that the binary writes.
+    ("farshore-live", &["farshore-history"]),
     ("farshore-ceiling", &[]),
     // A client like others.
     ("farshore-bench", &["farshore-client", "farshore-wire", "farshore-objects", "farshore-types"]),
 ];
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "farshore-types",
     "farshore-meta",
     "farshore-changelog",
@@ -43,6 +44,7 @@ const ALL: [&str; 11] = [
     "farshore-mirror",
     "farshore-client",
     "farshore-console",
+    "farshore-history",
 ];
 
 /// Rooms that decide about data and never move a byte of it.
