@@ -6,12 +6,32 @@ use farshore_types::SharedEntry;
 #[cfg(feature = "plant")]
 thread_local! {
     static IGNORED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static UNPROVEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Breaks law 10 on this thread, or mends it: a retried request is done again.
 #[cfg(feature = "plant")]
 pub fn set_reply_table_ignored(ignored: bool) {
     IGNORED.with(|cell| cell.set(ignored));
+}
+
+/// On this thread a node answers questions without a proof that it leads, or mends that.
+#[cfg(feature = "plant")]
+pub fn set_reads_unproven(unproven: bool) {
+    UNPROVEN.with(|cell| cell.set(unproven));
+}
+
+/// Whether questions are answered without a proof of leadership.
+#[cfg(feature = "plant")]
+pub(crate) fn reads_unproven() -> bool {
+    UNPROVEN.with(|cell| cell.get())
+}
+
+/// Whether questions are answered without a proof of leadership: never.
+#[cfg(not(feature = "plant"))]
+#[inline(always)]
+pub(crate) const fn reads_unproven() -> bool {
+    false
 }
 
 /// The entry as it would be if no reply were kept: requests that were done before get the next sequence.
