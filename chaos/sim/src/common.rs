@@ -1,13 +1,15 @@
-//! What every part of a world holds: network, buckets, dice, trace, the board of the clients and the judge.
+//! What every part of a world holds: network, buckets, dice, trace, the board of the clients, their arena and its history, and
+//! the judge.
 
 use crate::board::Board;
 use crate::bucket::Buckets;
 use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::net::Net;
-use crate::trace::Trace;
-use std::sync::Arc;
+use crate::trace::{Trace, now_us};
+use farshore_history::{Arena, Record};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name of the simulated volume.
 pub const VOLUME: &str = "sim";
@@ -20,6 +22,8 @@ pub struct Common {
     pub buckets: Arc<Buckets>,
     pub board: Arc<Board>,
     pub judge: Arc<Judge>,
+    arena: Mutex<Arena>,
+    record: Mutex<Record>,
     faulty: AtomicBool,
     writing: AtomicBool,
     over: AtomicBool,
@@ -35,11 +39,28 @@ impl Common {
             buckets,
             board: Arc::default(),
             judge,
+            arena: Mutex::new(Arena::new(true)),
+            record: Mutex::default(),
             faulty: AtomicBool::new(false),
             writing: AtomicBool::new(true),
             over: AtomicBool::new(false),
             writers: AtomicU64::new(0),
         })
+    }
+
+    /// What callers do next.
+    pub fn arena(&self) -> MutexGuard<'_, Arena> {
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of it.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of the record, in nanoseconds.
+    pub fn record_time(&self) -> u64 {
+        now_us() * 1000
     }
 
     pub fn volume(&self) -> &'static str {
@@ -64,17 +85,17 @@ impl Common {
         self.writing.store(false, Ordering::Relaxed);
     }
 
-    /// A writer begins.
+    /// A writer or a caller begins.
     pub fn writer_began(&self) {
         self.writers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A writer has all its answers, or its session is lost.
+    /// It has all its answers, or its session is lost.
     pub fn writer_ended(&self) {
         self.writers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether all writers have ended.
+    /// Whether all writers and callers have ended.
     pub fn is_quiet(&self) -> bool {
         self.writers.load(Ordering::Relaxed) == 0
     }

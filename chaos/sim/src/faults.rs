@@ -19,6 +19,8 @@ enum Mend {
     Restart(usize),
     Join,
     Reconnect(usize),
+    Accompany(usize),
+    Resume(usize),
     BucketUp(ClusterId),
 }
 
@@ -66,6 +68,7 @@ impl Faults {
                 self.later(Mend::Reconnect(at));
             }
         }
+        self.mislead();
         if dice.chance(bucket_outages) {
             let region = if dice.chance(500) { US } else { EU };
             self.common.trace.say(format!("the bucket of {region} is down"));
@@ -117,6 +120,14 @@ impl Faults {
                 self.common.net.isolate(at, false);
                 Ok(())
             }
+            Mend::Accompany(at) => {
+                self.common.net.leave_alone(at, false);
+                Ok(())
+            }
+            Mend::Resume(at) => {
+                self.common.net.pause(at, false);
+                Ok(())
+            }
             Mend::BucketUp(region) => {
                 self.common.buckets.set_down(region, false);
                 Ok(())
@@ -124,13 +135,44 @@ impl Faults {
         }
     }
 
+    /// What makes a node of the primary's cluster answer for what it no longer is, its leader more often than others.
+    fn mislead(&mut self) {
+        let Scenario { desertions, pauses, .. } = self.scenario;
+        if desertions + pauses == 0 {
+            // Worlds without them keep their draws, and so their seeds.
+            return;
+        }
+        let net = self.common.net.clone();
+        if self.common.dice.chance(desertions) {
+            let at = self.somewhere(US);
+            if !self.is_under_way(Mend::Accompany(at)) {
+                self.common.trace.say(format!("{} is left alone with its clients", net.name(at)));
+                net.leave_alone(at, true);
+                self.later(Mend::Accompany(at));
+            }
+        }
+        if self.common.dice.chance(pauses) {
+            let at = self.somewhere(US);
+            if !self.is_under_way(Mend::Resume(at)) {
+                self.common.trace.say(format!("{} stands still", net.name(at)));
+                net.pause(at, true);
+                self.later(Mend::Resume(at));
+            }
+        }
+    }
+
+    /// A place of the cluster: its leader's, or any.
+    fn somewhere(&self, cluster: ClusterId) -> usize {
+        let places = self.common.net.places(cluster);
+        let leader = nodes::leader(&self.common.net, cluster).filter(|_| self.common.dice.chance(600));
+        leader.unwrap_or(places[self.common.dice.below(places.len() as u64) as usize])
+    }
+
     /// Leaders die more often than others.
     fn kill(&mut self, power: bool) -> Result<(), String> {
         let dice = &self.common.dice;
         let cluster = if dice.chance(600) { US } else { EU };
-        let places = self.common.net.places(cluster);
-        let leader = nodes::leader(&self.common.net, cluster).filter(|_| dice.chance(600));
-        let at = leader.unwrap_or(places[dice.below(places.len() as u64) as usize]);
+        let at = self.somewhere(cluster);
         if self.common.net.life(at).is_none() {
             return Ok(());
         }

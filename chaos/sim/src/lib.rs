@@ -1,5 +1,7 @@
 //! The whole world in one process, from a seed: the real nodes of a primary and a mirror cluster (consensus, apply, ledger,
-//! changelog feed, tail) over a virtual clock, with simulated disks, network, buckets, writers and workers.
+//! changelog feed, tail) over a virtual clock, with simulated disks, network, buckets, writers, callers and workers.
+//!
+//! Callers record their history, which must be linearizable (`chaos/history`).
 //!
 //! [`run`] runs the world of a seed: first under faults, with every property of [`invariants`] checked after each step, then
 //! healed, until it has settled. The same seed is the same world, to the byte of its trace. With the cargo feature `plant`
@@ -7,6 +9,7 @@
 
 mod board;
 mod bucket;
+mod caller;
 mod common;
 mod dice;
 mod disk;
@@ -22,6 +25,7 @@ pub mod plant;
 mod rewind;
 mod scenario;
 mod sight;
+mod talk;
 mod trace;
 mod upstream;
 mod work;

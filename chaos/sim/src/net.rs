@@ -68,6 +68,10 @@ struct Place {
     cluster: ClusterId,
     life: Option<Arc<Life>>,
     isolated: bool,
+    /// It reaches no other node, and its clients reach it.
+    alone: bool,
+    /// Nothing reaches it and nothing leaves it until it goes on; nothing is lost.
+    paused: bool,
 }
 
 /// The network.
@@ -90,7 +94,14 @@ fn pair(a: ClusterId, b: ClusterId) -> (ClusterId, ClusterId) {
 
 impl Net {
     pub fn new(dice: Arc<Dice>, trace: Arc<Trace>, names: Vec<(String, ClusterId)>) -> Arc<Self> {
-        let places = names.into_iter().map(|(name, cluster)| Place { name, cluster, life: None, isolated: false });
+        let places = names.into_iter().map(|(name, cluster)| Place {
+            name,
+            cluster,
+            life: None,
+            isolated: false,
+            alone: false,
+            paused: false,
+        });
         Arc::new(Net {
             dice,
             trace,
@@ -131,6 +142,27 @@ impl Net {
         lock(&self.places)[at].isolated = isolated;
     }
 
+    /// Cuts a node off from all other nodes, and not from its clients: a leader may not notice for long that it is none.
+    pub fn leave_alone(&self, at: usize, alone: bool) {
+        lock(&self.places)[at].alone = alone;
+    }
+
+    /// Stops a node's messages in both directions, or lets them go on: for everybody else the machine stands still.
+    pub fn pause(&self, at: usize, paused: bool) {
+        lock(&self.places)[at].paused = paused;
+    }
+
+    fn is_paused(&self, end: End) -> bool {
+        matches!(end, End::Node(at) if lock(&self.places)[at].paused)
+    }
+
+    /// Waits until neither end stands still.
+    async fn until_awake(&self, a: End, b: End) {
+        while self.is_paused(a) || self.is_paused(b) {
+            SimRuntime::sleep(LOOK).await;
+        }
+    }
+
     pub fn set_cut(&self, a: ClusterId, b: ClusterId, cut: bool) {
         if cut {
             lock(&self.cut).insert(pair(a, b))
@@ -146,7 +178,7 @@ impl Net {
     /// Everything can talk again.
     pub fn heal(&self) {
         lock(&self.cut).clear();
-        lock(&self.places).iter_mut().for_each(|place| place.isolated = false);
+        lock(&self.places).iter_mut().for_each(|place| (place.isolated, place.alone, place.paused) = (false, false, false));
         self.set_loss(0);
     }
 
@@ -162,6 +194,12 @@ impl Net {
 
     /// Whether the two can talk now.
     pub fn is_open(&self, a: End, b: End) -> bool {
+        if let (End::Node(a), End::Node(b)) = (a, b) {
+            let places = lock(&self.places);
+            if places[a].alone || places[b].alone {
+                return false;
+            }
+        }
         let ((a, a_isolated), (b, b_isolated)) = (self.side(a), self.side(b));
         !a_isolated && !b_isolated && !lock(&self.cut).contains(&pair(a, b))
     }
@@ -184,6 +222,7 @@ impl Net {
     async fn exchange(&self, from: usize, me: &AtomicBool, to: usize, call: Exchange) -> Result<Vec<u8>, PeerError> {
         let (a, b) = (End::Node(from), End::Node(to));
         self.travel(a, b).await;
+        self.until_awake(a, b).await;
         if me.load(Ordering::Relaxed) || self.is_lost() || !self.is_open(a, b) {
             return std::future::pending().await;
         }
@@ -196,6 +235,7 @@ impl Net {
             },
         };
         self.travel(b, a).await;
+        self.until_awake(a, b).await;
         if life.is_dead() || self.is_lost() || !self.is_open(a, b) {
             return std::future::pending().await;
         }
@@ -236,6 +276,7 @@ impl Net {
                 Ok(Some(frame)) => frame,
             };
             self.travel(from, to).await;
+            self.until_awake(from, to).await;
             let mut patience = PATIENCE / 2 + self.dice.below(PATIENCE);
             while !self.is_open(from, to) && patience > 0 && !dead() {
                 SimRuntime::sleep(LOOK).await;

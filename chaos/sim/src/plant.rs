@@ -14,6 +14,8 @@ pub enum Hazard {
     RetryUnderNewSession,
     /// 3: a retried request is applied again, as if no reply had been kept.
     ReplyTableIgnored,
+    /// 3: a node answers questions without a proof that it still leads.
+    StaleRead,
     /// 5.1: the mirror judges an entry before the proposal and not in apply.
     JudgeOutsideApply,
     /// 6.4: blocks that a rewind makes live again are not owed.
@@ -50,6 +52,7 @@ thread_local! {
 pub fn set(hazard: Option<Hazard>) {
     PLANTED.with(|cell| cell.set(hazard));
     farshore_syncer::plant::set(hazard.and_then(Hazard::of_syncer));
+    farshore_primary::plant::set_reads_unproven(hazard == Some(Hazard::StaleRead));
     farshore_primary::plant::set_reply_table_ignored(hazard == Some(Hazard::ReplyTableIgnored));
 }
 

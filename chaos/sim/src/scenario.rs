@@ -7,6 +7,11 @@ pub struct Scenario {
     /// Steps under faults; each takes 50 to 350 virtual milliseconds.
     pub steps: u64,
     pub writers: u64,
+    /// Clients whose history must be linearizable, the longest pause of one before it asks anew in microseconds, and whether the
+    /// judge looks at the world beside them.
+    pub callers: u64,
+    pub caller_pace_us: u64,
+    pub judged: bool,
     /// Longest pause of a writer between two deeds, in microseconds.
     pub pace_us: u64,
     /// Chances per step, in 1000.
@@ -14,6 +19,9 @@ pub struct Scenario {
     pub power_losses: u64,
     pub partitions: u64,
     pub isolations: u64,
+    /// A node of the primary's cluster loses all other nodes and not its clients; or stands still for a while.
+    pub desertions: u64,
+    pub pauses: u64,
     pub bucket_outages: u64,
     pub damages: u64,
     pub trims: u64,
@@ -34,11 +42,16 @@ impl Scenario {
             name: "calm",
             steps: 40,
             writers: 2,
+            callers: 0,
+            caller_pace_us: 20_000,
+            judged: true,
             pace_us: 60_000,
             kills: 0,
             power_losses: 0,
             partitions: 0,
             isolations: 0,
+            desertions: 0,
+            pauses: 0,
             bucket_outages: 0,
             damages: 0,
             trims: 0,
@@ -71,6 +84,29 @@ impl Scenario {
             ..Scenario::calm()
         }
     }
+
+    /// Callers at the primary, whose leader is killed, paused and cut off; seldom so much at once that nobody leads.
+    pub fn linear() -> Self {
+        Scenario {
+            name: "linear",
+            steps: 140,
+            writers: 1,
+            callers: 6,
+            kills: 12,
+            power_losses: 4,
+            partitions: 10,
+            isolations: 6,
+            desertions: 16,
+            pauses: 8,
+            bucket_outages: 5,
+            purges: 10,
+            trims: 10,
+            rewinds: 0,
+            damages: 0,
+            ..Scenario::mixed()
+        }
+    }
+
     /// The mirror is cut off while the primary's log goes: it must take snapshots, and so must nodes that were down.
     pub fn cut_off() -> Self {
         Scenario {

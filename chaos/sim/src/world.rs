@@ -2,6 +2,7 @@
 //! heals, then must settle within a bound.
 
 use crate::bucket::Buckets;
+use crate::caller::Caller;
 use crate::common::{Common, VOLUME};
 use crate::dice::Dice;
 use crate::faults::Faults;
@@ -13,6 +14,7 @@ use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::writer::Writer;
 use crate::{invariants, panics, worker};
+use farshore_history::Checked;
 use farshore_meta::kv::Store;
 use farshore_types::{ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, Uuid, VolumeRecord};
 use farshore_wire::admin::AdminCall;
@@ -39,6 +41,8 @@ pub struct Told {
     pub schedule: Vec<String>,
     /// The last index of the history.
     pub entries: u64,
+    /// What was checked of the callers' history.
+    pub checked: Checked,
 }
 
 /// A world that broke.
@@ -78,7 +82,7 @@ pub fn run_recorded(seed: u64, scenario: &Scenario, record: bool) -> Result<Told
     panics::unwatch();
     let what = trace.verdict().map_or(lived, Err);
     match what {
-        Ok(entries) => Ok(Told { trace: trace.lines(), schedule, entries }),
+        Ok((entries, checked)) => Ok(Told { trace: trace.lines(), schedule, entries, checked }),
         Err(what) => Err(Box::new(Broken { seed, scenario: scenario.name, what, trace: trace.lines() })),
     }
 }
@@ -103,11 +107,11 @@ fn volume() -> VolumeRecord {
     }
 }
 
-async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<u64, String> {
+async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<(u64, Checked), String> {
     let dice = Arc::new(Dice::new(seed));
     let net = Net::new(dice.clone(), trace.clone(), nodes::names());
     let buckets = Arc::new(Buckets::default());
-    let judge = Judge::new(US, buckets.clone(), trace, nodes::stages(&net));
+    let judge = Judge::new(US, buckets.clone(), trace, nodes::stages(&net), !scenario.judged);
     let common = Common::new(net, buckets, judge);
     begin(&common, scenario).await?;
     let mut faults = Faults::new(common.clone(), scenario.clone());
@@ -120,11 +124,13 @@ async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<u64, 
     }
     faults.heal().await?;
     common.set_faulty(false);
-    settle(&common).await?;
+    settle(&common, scenario.judged).await?;
     common.end();
     let entries = common.judge.model().last().0;
     common.trace.say(format!("settled at {entries}"));
-    Ok(entries)
+    let checked = farshore_history::check(common.record().operations()).map_err(|failure| format!("history: {failure}"))?;
+    common.trace.say(format!("{checked:?}"));
+    Ok((entries, checked))
 }
 
 /// One look at everything; a finding ends the world.
@@ -159,11 +165,18 @@ async fn begin(common: &Arc<Common>, scenario: &Scenario) -> Result<(), String> 
         let writer = Writer { common, name, region, bucket: region, primary: US, pace_us: scenario.pace_us };
         drop(SimRuntime::spawn(writer.run()));
     }
+    for number in 1..=scenario.callers {
+        // One of three only asks; it is not held up by changes that nobody can commit.
+        let asks_only = number % 3 == 0;
+        let (common, number) = (common.clone(), number as u32);
+        let caller = Caller { common, number, asks_only, region: US, pace_us: scenario.caller_pace_us };
+        drop(SimRuntime::spawn(caller.run()));
+    }
     Ok(())
 }
 
 /// Heals nothing, waits: all digests equal, nothing owed, recoverable is committed; then the directories are compared.
-async fn settle(common: &Arc<Common>) -> Result<(), String> {
+async fn settle(common: &Arc<Common>, judged: bool) -> Result<(), String> {
     common.stop_writing();
     let mut why = None;
     for _ in 0..SETTLE_LOOKS {
@@ -171,6 +184,10 @@ async fn settle(common: &Arc<Common>) -> Result<(), String> {
         look(common)?;
         why = common.judge.unsettled();
         if why.is_none() && common.is_quiet() {
+            // A blind judge has no history to compare with.
+            if !judged {
+                return Ok(());
+            }
             let model = common.judge.model();
             let kv = model.store.read().map_err(|error| error.to_string())?;
             let directories = common.board.directories();
@@ -179,5 +196,5 @@ async fn settle(common: &Arc<Common>) -> Result<(), String> {
             });
         }
     }
-    Err(format!("liveness: the world does not settle: {}", why.unwrap_or_else(|| "writers have not ended".to_owned())))
+    Err(format!("liveness: the world does not settle: {}", why.unwrap_or_else(|| "writers or callers have not ended".to_owned())))
 }

@@ -5,14 +5,15 @@
 use crate::board::{Answered, Directory};
 use crate::common::Common;
 use crate::plant::{self, Hazard};
+use crate::talk::{Identity, frame};
 use crate::upstream::{Connection, connect};
 use crate::work::{Deed, Work};
-use farshore_types::{BucketId, ClusterId, ErrorKind, Incarnation, Outcome, RegionId, Sequence, SessionId, SessionInfo};
+use farshore_types::{ClusterId, ErrorKind, Outcome, Sequence};
 use farshore_wire::v1::{
-    ClientFrame, Goodbye, Header, Hello, Renew, Request, Requests, ServerFrame, client_frame::Frame as In, hello::Kind,
-    refused::Kind as Why, server_frame::Frame as Out,
+    Goodbye, Renew, Request, Requests, ServerFrame, client_frame::Frame as In, hello::Kind, refused::Kind as Why,
+    server_frame::Frame as Out,
 };
-use farshore_wire::{decode, encode, header};
+use farshore_wire::{decode, encode};
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use std::collections::VecDeque;
@@ -44,12 +45,9 @@ pub struct Writer {
 
 /// One session.
 struct Session {
-    id: SessionId,
-    known: bool,
+    identity: Identity,
     next: u64,
     acknowledged: u64,
-    highest_index: u64,
-    epoch: (u64, u32),
     unanswered: VecDeque<(u64, Deed)>,
     work: Work,
 }
@@ -62,10 +60,6 @@ enum End {
     Lost,
     /// The session said goodbye.
     Goodbye,
-}
-
-fn frame(frame: In) -> ClientFrame {
-    ClientFrame { frame: Some(frame) }
 }
 
 impl Writer {
@@ -86,17 +80,14 @@ impl Writer {
         let directory = Directory { name: format!("{}-{number}", self.name), ..Directory::default() };
         let work = Work::new(directory, self.bucket, self.common.clone());
         let mut session = Session {
-            id: SessionId(self.common.dice.id()),
-            known: false,
+            identity: Identity::new(self.common.dice.id(), Kind::Writer),
             next: 1,
             acknowledged: 0,
-            highest_index: 0,
-            epoch: (0, 0),
             unanswered: VecDeque::new(),
             work,
         };
         carried.into_iter().for_each(|deed| session.queue(deed));
-        self.common.trace.say(format!("{} begins session {}", self.name, session.id));
+        self.common.trace.say(format!("{} begins session {}", self.name, session.identity.id));
         let mut at = self.common.dice.below(8) as usize;
         loop {
             let places = self.common.net.places(self.primary);
@@ -112,7 +103,7 @@ impl Writer {
                 },
                 End::Goodbye => return vec![],
                 End::Lost => {
-                    self.common.trace.say(format!("{} lost session {}", self.name, session.id));
+                    self.common.trace.say(format!("{} lost session {}", self.name, session.identity.id));
                     let doubts: Vec<Deed> = session.unanswered.into_iter().map(|(_, deed)| deed).collect();
                     session.work.lost(&doubts);
                     return if plant::is(Hazard::RetryUnderNewSession) { doubts } else { vec![] };
@@ -122,26 +113,9 @@ impl Writer {
         }
     }
 
-    fn hello(&self, session: &Session) -> Hello {
-        let bucket = BucketId { region: RegionId(self.bucket.0), incarnation: Incarnation(1) };
-        let info =
-            SessionInfo { host: self.name.clone(), mount: "/sim".to_owned(), options: String::new(), bucket: Some(bucket) };
-        let header: Header = header(self.common.volume(), 0);
-        Hello {
-            header: Some(header),
-            session: session.id.0.to_vec().into(),
-            kind: Kind::Writer.into(),
-            info: encode(&info),
-            epoch_number: session.epoch.0,
-            epoch_cluster: session.epoch.1,
-            highest_index: session.highest_index,
-            resumes: session.known,
-            open: vec![],
-        }
-    }
-
     async fn converse(&self, session: &mut Session, mut connection: Connection) -> End {
-        if connection.send.send(frame(In::Hello(self.hello(session)))).await.is_err() {
+        let hello = session.identity.hello(self.common.volume(), &self.name, self.bucket);
+        if connection.send.send(hello).await.is_err() {
             return End::Again(None);
         }
         let mut silent = 0;
@@ -164,8 +138,7 @@ impl Writer {
             };
             match message {
                 Out::Welcome(said) => {
-                    session.known = true;
-                    session.epoch = (said.epoch_number, said.epoch_cluster);
+                    session.identity.welcomed(&said);
                     (welcome, silent) = (true, 0);
                     if send(session.resend(), &connection).await.is_err() {
                         return End::Again(None);
@@ -174,7 +147,7 @@ impl Writer {
                 Out::Replies(replies) => {
                     silent = 0;
                     for reply in replies.replies {
-                        session.highest_index = session.highest_index.max(reply.log_index);
+                        session.identity.saw(reply.log_index);
                         let Ok(outcome) = decode::<Outcome>(&reply.outcome) else {
                             self.common.trace.broken("a reply cannot be decoded");
                             return End::Lost;
@@ -267,7 +240,7 @@ impl Session {
         }
         let Some((_, deed)) = self.unanswered.pop_front() else { return Next::On };
         self.acknowledged = sequence;
-        common.board.answered(Answered { session: self.id, sequence: Sequence(sequence), outcome: outcome.clone() });
+        common.board.answered(Answered { session: self.identity.id, sequence: Sequence(sequence), outcome: outcome.clone() });
         self.work.done(deed, outcome);
         Next::On
     }

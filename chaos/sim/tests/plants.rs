@@ -18,7 +18,16 @@ fn find(hazard: Hazard, scenario: &Scenario) -> Option<(u64, String)> {
 }
 
 fn is_found(hazard: Hazard, by: &[&str]) {
-    let (seed, what) = find(hazard, &Scenario::mixed()).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
+    is_found_in(&Scenario::mixed(), hazard, by);
+}
+
+/// By the callers' history alone: the judge, which sees every disk, is blind.
+fn is_found_by_history(hazard: Hazard) {
+    is_found_in(&Scenario { judged: false, writers: 0, ..Scenario::linear() }, hazard, &["history: not linearizable"]);
+}
+
+fn is_found_in(scenario: &Scenario, hazard: Hazard, by: &[&str]) {
+    let (seed, what) = find(hazard, scenario).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
     println!("{hazard:?}: seed {seed}: {what}");
     assert!(by.iter().any(|by| what.starts_with(by)), "{hazard:?} was found, but by {what}");
 }
@@ -49,6 +58,16 @@ fn hazard_3_a_reply_table_that_is_ignored_is_found() {
 }
 
 #[test]
+fn hazard_3_a_retry_that_is_applied_again_is_found_by_the_history() {
+    is_found_by_history(Hazard::ReplyTableIgnored);
+}
+
+#[test]
+fn hazard_3_a_stale_read_is_found_by_the_history() {
+    is_found_by_history(Hazard::StaleRead);
+}
+
+#[test]
 fn hazard_5_1_a_mirror_that_applies_twice_is_found() {
     is_found(Hazard::JudgeOutsideApply, &["chained", "prefix", "mirror_order"]);
 }
@@ -72,4 +91,5 @@ fn law_16_evidence_about_nothing_is_found() {
 fn without_a_plant_the_same_world_holds() {
     plant::set(None);
     run(0, &Scenario::mixed()).unwrap_or_else(|broken| panic!("{broken}"));
+    run(0, &Scenario { judged: false, writers: 0, ..Scenario::linear() }).unwrap_or_else(|broken| panic!("{broken}"));
 }
