@@ -53,6 +53,9 @@ pub enum Command {
     /// Run the console
     #[command(hide = true)]
     Console(commands::console::Args),
+    /// Have several clients do random things at once, and write down what they were answered
+    #[command(hide = true)]
+    History(commands::history::Args),
 }
 
 /// What the command line asks for.

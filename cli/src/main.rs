@@ -74,5 +74,6 @@ async fn run(command: Command) -> Done {
         Command::Node(args) => commands::node::run(args).await,
         Command::Bucket(args) => commands::bucket::run(args).await,
         Command::Console(args) => commands::console::run(args).await,
+        Command::History(args) => commands::history::run(args).await,
     }
 }

@@ -32,9 +32,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// `commits`: whether slices are committed; their blocks are the caller's to upload.
-    pub fn new(commits: bool) -> Self {
-        Arena { open: vec![], next_group: 0, unique: 0, commits }
+    /// Groups are numbered from `first_group`, which no earlier history of the volume may have reached. `commits`: whether
+    /// slices are committed; their blocks are the caller's to upload.
+    pub fn new(first_group: u64, commits: bool) -> Self {
+        Arena { open: vec![], next_group: first_group, unique: 0, commits }
     }
 
     /// Something to do, in one of the open groups; only questions for a client that `asks_only`.
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn groups_are_left_for_fresh_ones_and_every_kind_of_operation_is_drawn() {
-        let mut arena = Arena::new(true);
+        let mut arena = Arena::new(0, true);
         let mut state = 1u64;
         let mut below = |bound: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -23,7 +23,9 @@ mod translate;
 mod witness;
 
 pub use arena::Arena;
+// For readers of histories that know no other room.
 pub use check::{Checked, Failure, check};
+pub use farshore_types::ErrorKind;
 pub use operation::{Answer, Answered, Call, NAMES, Name, Operation, Seen};
 pub use record::{Record, RecordId};
 pub use search::{MAX_CONFIGURATIONS, MAX_OPERATIONS};

@@ -52,7 +52,7 @@ mod tests {
             group: 4,
             called: 5,
             call: call.clone(),
-            answered: answer.map(|answer| Answered { at: 6, answer, index: 7 }),
+            answered: answer.map(|answer| Answered { at: 6, answer, index: Some(7) }),
         };
         let history: Vec<Operation> = answers.into_iter().map(operation).collect();
         let mut text = vec![];

@@ -162,8 +162,8 @@ impl fmt::Display for Answer {
 pub struct Answered {
     pub at: u64,
     pub answer: Answer,
-    /// The LogIndex that came with it: told to people, never believed.
-    pub index: u64,
+    /// The LogIndex that came with it, if one did: told to people, never believed.
+    pub index: Option<u64>,
 }
 
 /// One operation of one client. Stamps are nanoseconds of one clock, and no two of a history are equal.

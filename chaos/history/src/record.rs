@@ -28,7 +28,7 @@ impl Record {
     }
 
     /// The answer came. One that never comes is not recorded: its operation stays unknown.
-    pub fn end(&mut self, now: u64, id: RecordId, answer: Answer, index: u64) {
+    pub fn end(&mut self, now: u64, id: RecordId, answer: Answer, index: Option<u64>) {
         let at = self.stamp(now);
         self.operations[id.0].answered = Some(Answered { at, answer, index });
     }

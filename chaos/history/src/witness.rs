@@ -1,7 +1,7 @@
 //! A violation for people: the part of one group's history that already has no order, as short as it can be said.
 
-use crate::Operation;
 use crate::search::{Found, search};
+use crate::{Answered, Operation};
 use std::fmt;
 
 /// Operations of one group that have no order, by the time of their calls.
@@ -60,11 +60,14 @@ impl fmt::Display for Witness {
         for operation in &self.operations {
             let Operation { client, called, call, answered, .. } = operation;
             write!(f, "  client {client:<3} {:>13.4} ", ms(*called))?;
-            match answered {
-                Some(answered) => {
-                    writeln!(f, "to {:>13.4}  {call} -> {}  (index {})", ms(answered.at), answered.answer, answered.index)?
-                }
-                None => writeln!(f, "to       unknown  {call} -> unknown")?,
+            let Some(Answered { at, answer, index }) = answered else {
+                writeln!(f, "to       unknown  {call} -> unknown")?;
+                continue;
+            };
+            write!(f, "to {:>13.4}  {call} -> {answer}", ms(*at))?;
+            match index {
+                Some(index) => writeln!(f, "  (index {index})")?,
+                None => writeln!(f)?,
             }
         }
         let last = self

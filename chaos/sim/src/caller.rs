@@ -34,7 +34,7 @@ const SLICES: u32 = 64;
 const SLICES_LOW: usize = 8;
 /// Chances, in 1000 after each frame, that a caller drops its connection, and that it dies and another one takes its place.
 const DROPS: u64 = 5;
-const DIES: u64 = 1;
+const DIES: u64 = 3;
 
 /// Who a caller is.
 pub struct Caller {
@@ -197,7 +197,7 @@ impl Caller {
 
     fn end(&self, flight: &Flight, answer: Answer, index: u64) {
         self.common.arena().learn(flight.group, &answer);
-        self.common.record().end(self.common.record_time(), flight.id, answer, index);
+        self.common.record().end(self.common.record_time(), flight.id, answer, Some(index));
     }
 
     /// Blocks first, metadata after.

@@ -39,7 +39,7 @@ impl Common {
             buckets,
             board: Arc::default(),
             judge,
-            arena: Mutex::new(Arena::new(true)),
+            arena: Mutex::new(Arena::new(0, true)),
             record: Mutex::default(),
             faulty: AtomicBool::new(false),
             writing: AtomicBool::new(true),

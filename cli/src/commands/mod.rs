@@ -6,6 +6,7 @@ pub mod demo;
 pub mod down;
 pub mod format;
 pub mod heal;
+pub mod history;
 pub mod lag;
 pub mod later;
 pub mod mount;

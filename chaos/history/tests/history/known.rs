@@ -10,7 +10,7 @@ const EXISTS: Answer = Answer::Refused(ErrorKind::Exists);
 
 /// An operation from `called` to an answer at a time.
 fn op(called: u64, call: Call, answered: Option<(u64, Answer)>) -> Operation {
-    let answered = answered.map(|(at, answer)| Answered { at, answer, index: 0 });
+    let answered = answered.map(|(at, answer)| Answered { at, answer, index: None });
     Operation { client: called as u32, group: 0, called, call, answered }
 }
 

@@ -144,7 +144,7 @@ enum Client {
 
 pub fn play(play: Play) -> Vec<Operation> {
     let mut random = Random(play.seed);
-    let (mut arena, mut record, mut files) = (Arena::new(true), Record::default(), Files::default());
+    let (mut arena, mut record, mut files) = (Arena::new(0, true), Record::default(), Files::default());
     let mut older: Vec<Files> = vec![];
     let mut clients: Vec<Client> = (0..play.clients).map(|_| Client::Idle).collect();
     let (mut left, mut now) = (play.operations, 0);
@@ -181,7 +181,7 @@ pub fn play(play: Play) -> Vec<Operation> {
             Client::Done(..) if random.below(1000) < play.lost / 2 => Client::Idle,
             Client::Done(id, group, answer) => {
                 arena.learn(group, &answer);
-                record.end(now, id, answer, 0);
+                record.end(now, id, answer, None);
                 Client::Idle
             }
         };

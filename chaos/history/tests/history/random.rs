@@ -94,7 +94,7 @@ fn timed(
     let one = (call, answer, 1u64..12, 1u64..12, any::<u8>());
     proptest::collection::vec(one, 1..6).prop_map(move |drawn| {
         let file = Answer::Inode(Seen { ino: 10, nlink: 1, mode: 0o644, uid: 1, size: 0 });
-        let answered = Some(Answered { at: 180, answer: file, index: 0 });
+        let answered = Some(Answered { at: 180, answer: file, index: None });
         let first = Call::Make { name: Name(0), uid: 1 };
         let mut history = vec![Operation { client: 9, group: 0, called: 99, call: first, answered }];
         for (at, (call, (seen, bad), called, takes, lost)) in drawn.into_iter().enumerate() {
@@ -106,7 +106,7 @@ fn timed(
             };
             // All stamps differ, and calls lie close enough to overlap.
             let (called, returned) = (called * 100 + at as u64, (called + takes) * 100 + 50 + at as u64);
-            let answered = (lost > 80).then_some(Answered { at: returned, answer, index: 0 });
+            let answered = (lost > 80).then_some(Answered { at: returned, answer, index: None });
             history.push(Operation { client: at as u32, group: 0, called, call, answered });
         }
         history

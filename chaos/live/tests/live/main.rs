@@ -7,6 +7,7 @@ mod demo;
 mod documents;
 mod heal;
 mod lag;
+mod linear;
 mod mirror;
 mod posix;
 mod restart;
