@@ -103,6 +103,11 @@ impl SmallFile {
         Ok(small)
     }
 
+    /// The value at `path` as if there were none: for one that is damaged and given up. The next store replaces it whole.
+    pub fn anew(disk: Arc<dyn Disk>, path: &Path) -> SmallFile {
+        SmallFile { disk, path: path.to_owned(), file: None, generation: 0, value: None, damaged_copy: false, poisoned: false }
+    }
+
     /// The value; `None` before the first store.
     pub fn load(&self) -> Option<&[u8]> {
         self.value.as_deref()

@@ -38,7 +38,7 @@ pub use format::{DEFAULT_SEGMENT_BYTES, MAX_BATCH_BYTES, MAX_ENTRY_BYTES, MIN_SE
 pub use hard_state::{MAX_SMALL_BYTES, SmallFile, SmallFileError};
 pub use judge::{Offer, Verdict, judge};
 pub use log::{Done, Log};
-pub use mark::FailureMark;
+pub use mark::{FAILURE_MARK, FailureMark};
 pub use recover::{Damage, Recovered, TornTail};
 pub use retention::{Holder, Retention, retention};
 pub use view::CACHE_BYTES;

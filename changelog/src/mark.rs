@@ -14,7 +14,8 @@ use farshore_types::RaftIndex;
 use std::path::Path;
 use std::sync::Arc;
 
-const FILE: &str = "failed.mark";
+/// Its name, beside the segments.
+pub const FAILURE_MARK: &str = "failed.mark";
 /// The longest cause that is kept; a longer one is cut.
 const MAX_CAUSE_BYTES: usize = 1024;
 
@@ -64,7 +65,7 @@ pub(crate) struct Mark(SmallFile);
 
 impl Mark {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Mark, LogError> {
-        SmallFile::open(disk, &dir.join(FILE)).map(Mark).map_err(|error| LogError::Mark { cause: error.to_string() })
+        SmallFile::open(disk, &dir.join(FAILURE_MARK)).map(Mark).map_err(|error| LogError::Mark { cause: error.to_string() })
     }
 
     /// What is recorded.

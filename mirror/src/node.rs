@@ -38,8 +38,8 @@ pub enum RunError {
     Boot(#[from] BootError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("the node stopped: {0}")]
-    Stopped(String),
+    #[error("the node stopped: {why}; its directory is {}", directory.display())]
+    Stopped { why: String, directory: PathBuf },
 }
 
 /// The node of a real process.
@@ -51,7 +51,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
     let bound = grpc::bind(config.listen).await?;
     let RunConfig { node, directory, tail, .. } = config;
     let identity = Identity { volume: node.volume.clone(), cluster: node.cluster, node: node.id, name: node.name.clone() };
-    let disk = boot::open(&directory, &identity)?;
+    let disk = boot::open(&directory, &identity, node.members.len() == 1)?;
     let transport = Arc::new(GrpcTransport::new(node.volume.clone(), node.cluster));
     let upstream = Arc::new(GrpcUpstream::new(node.volume.clone()));
     let parts = NodeParts {
@@ -98,8 +98,11 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
         biased;
         served = serving => served.map_err(RunError::from),
         () = overdue => Ok(()),
-        why = stopped => Err(RunError::Stopped(why)),
+        why = stopped => Err(RunError::Stopped { why, directory: directory.clone() }),
     };
     node.shutdown().await;
+    if matches!(result, Err(RunError::Stopped { .. })) {
+        boot::distrust(&directory);
+    }
     result
 }

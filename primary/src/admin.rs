@@ -97,6 +97,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let header = farshore_meta::header(&*kv)?;
         let formatted = farshore_meta::volume(&*kv)?.is_some();
         let home = local::home_volume(&*kv)?.is_some();
+        let digest = farshore_meta::digest(&*kv)?;
         drop(kv);
         Ok(Health {
             name: self.config.name.clone(),
@@ -114,6 +115,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             applied: header.index.0,
             epoch: header.lineage.head_id().number,
             mirror: home && !self.is_primary(&header),
+            trouble: self.trouble(),
+            digest: Some(digest.to_string()),
         })
     }
 
@@ -194,6 +197,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 pid: None,
                 address: address.clone(),
                 applied,
+                trouble: self.trouble().filter(|_| *id == self.config.id),
+                digest: None,
             });
         }
         status.volume = self.volume_view(&*kv)?;

@@ -4,11 +4,12 @@
 //! the log says; otherwise the node starts from a checkpoint and replays (section 5 of the design, hazard 7.5).
 
 use crate::local;
-use crate::raft::log::RaftLog;
+use crate::raft::log::{LogFailure, RaftLog};
 use crate::raft::snapshot::{CheckpointError, Checkpoints, restore};
 use crate::raft::types::Entry;
-use crate::raft::{DiskLog, DiskLogError, stored};
-use farshore_changelog::OsDisk;
+use crate::raft::{DiskLog, DiskLogError, Found, stored};
+use crate::standing::{PURGED, Standing};
+use farshore_changelog::{Disk, OsDisk};
 use farshore_meta::kv::{Lmdb, StorageError, Store};
 use farshore_types::{ClusterId, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const MARK: &str = "state.mark";
 const STATE: &str = "state";
 const LOG: &str = "log";
 const CHECKPOINTS: &str = "checkpoints";
+/// STATX_MNT_ID_UNIQUE; older kernels ignore it.
+const MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// A node's directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,18 +38,14 @@ pub enum BootError {
     #[error(transparent)]
     Log(#[from] DiskLogError),
     #[error(
-        "the log is damaged ({0}): leave this node stopped, its two peers go on; replacing a node is not available yet, \
-         and an emptied directory would forget this node's vote"
+        "{0}: a cluster of one node has nobody to take it from; put back a copy of the whole directory, or begin anew in an \
+         empty one"
     )]
     Damaged(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error(
-        "no checkpoint can be used and the log begins at {0}: leave this node stopped, its two peers go on; replacing a node is not available yet"
-    )]
-    NoStart(u64),
     #[error(transparent)]
-    Read(#[from] crate::raft::log::LogFailure),
+    Read(#[from] LogFailure),
 }
 
 /// Whose directory it is.
@@ -71,26 +70,20 @@ pub struct OnDisk {
     pub checkpoints: Arc<Checkpoints>,
 }
 
-/// Opens or creates a node's directory.
-pub fn open(directory: &Path, identity: &Identity) -> Result<OnDisk, BootError> {
+/// Opens or creates a node's directory. What cannot be trusted is given up, and the node's standing says that it has no
+/// vote until the others have refilled it (law 24); `alone` there are no others, and the node does not start.
+pub fn open(directory: &Path, identity: &Identity, alone: bool) -> Result<OnDisk, BootError> {
     create_dir(directory)?;
     claim(directory, identity)?;
     let group = GroupId(u64::from_le_bytes(first_eight(blake3::hash(identity.volume.as_bytes()).as_bytes())));
-    let (log, recovered) = DiskLog::open(&directory.join(LOG), group, Arc::new(OsDisk))?;
-    if let Some(damage) = &recovered.damage {
-        return Err(BootError::Damaged(format!("{damage:?}")));
-    }
-    if let Some(failure) = &recovered.failure {
-        // What followed the last good flush cannot be trusted, also where it reads well (law 24).
-        return Err(BootError::Damaged(format!("an earlier flush failed: {failure:?}")));
-    }
-    if let Some(torn) = &recovered.torn {
-        tracing::info!(?torn, "the log ended in an incomplete batch, which was never acknowledged");
-    }
+    let logs = LogDirectory { path: directory.join(LOG), disk: Arc::new(OsDisk), group, alone };
+    create_dir(&logs.path)?;
+    let (log, sound) = logs.open()?;
     let checkpoints = Checkpoints::in_directory(&directory.join(CHECKPOINTS)).map_err(|error| io_of(directory, error))?;
-    let mark = this_boot();
+    let mark = this_boot(directory);
     let state = directory.join(STATE);
-    let trusted = fs::read_to_string(directory.join(MARK)).is_ok_and(|found| found == mark);
+    // Who lost bytes of one file does not believe those of another that was never flushed (hazard 7.5).
+    let trusted = sound && fs::read_to_string(directory.join(MARK)).is_ok_and(|found| found == mark);
     if trusted && state.exists() {
         create_dir(&state)?;
         let store = Lmdb::open(&state)?;
@@ -100,8 +93,113 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<OnDisk, BootError> 
         tracing::warn!("the state does not stand where the log says: starting from a checkpoint");
         drop(store);
     }
+    if let Some(store) = rebuild(directory, &state, &mark, &log, &checkpoints)? {
+        return Ok(OnDisk { store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
+    }
+    drop(log);
+    let log = logs.begin_anew("no checkpoint can be used, and the log does not reach back to the beginning")?;
     let store = rebuild(directory, &state, &mark, &log, &checkpoints)?;
+    let store = store.ok_or_else(|| BootError::Damaged("an empty log does not begin at its beginning".to_owned()))?;
     Ok(OnDisk { store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) })
+}
+
+/// The node stopped because something failed: what was not flushed is not believed at the next start (hazard 7.5).
+pub fn distrust(directory: &Path) {
+    match fs::remove_file(directory.join(MARK)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "the state's mark could not be removed; the next start will look at the chain only");
+        }
+        _ => {}
+    }
+}
+
+/// Where a node's log lies.
+struct LogDirectory {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    group: GroupId,
+    alone: bool,
+}
+
+impl LogDirectory {
+    /// Opens the log; and whether everything that was found could be trusted.
+    fn open(&self) -> Result<(DiskLog, bool), BootError> {
+        let found = DiskLog::look(&self.path, &self.disk)?;
+        let given_up = self.give_up_what_is_lost(&found)?;
+        let (log, recovered) = DiskLog::open(&self.path, self.group, self.disk.clone())?;
+        if let Some(torn) = &recovered.torn {
+            tracing::info!(?torn, "the log ended in an incomplete batch, which was never acknowledged");
+        }
+        let damage = recovered
+            .damage
+            .as_ref()
+            .map(|damage| format!("the log was damaged in {} at byte {}", damage.segment.display(), damage.offset));
+        // What followed the last good flush cannot be trusted, also where it reads well.
+        let failure = recovered.failure.as_ref().map(|failure| format!("an earlier flush had failed: {}", failure.cause));
+        let Some(why) = damage.or(failure) else { return Ok((log, !given_up)) };
+        self.must_have_peers(&why)?;
+        tracing::error!(%why, "what follows is given up, and taken from the other nodes");
+        if !matches!(Standing::load(&log)?, Standing::Lost { .. }) {
+            Standing::healing(why).store(&log)?;
+        }
+        log.discard_untrusted()?;
+        Ok((log, false))
+    }
+
+    fn must_have_peers(&self, why: &str) -> Result<(), BootError> {
+        if self.alone { Err(BootError::Damaged(why.to_owned())) } else { Ok(()) }
+    }
+
+    /// Whether small files, or the whole log, are lost; then they are given up. A new directory says that it is new.
+    fn give_up_what_is_lost(&self, found: &Found) -> Result<bool, BootError> {
+        if let Some(path) = found.damaged.first() {
+            let why = format!("both copies in {} were damaged", path.display());
+            self.must_have_peers(&why)?;
+            let vote_is_kept = found.vote.is_some() && found.standing.is_some();
+            let standing = if vote_is_kept { Standing::healing(why) } else { Standing::lost(why) };
+            self.give_up(&self.of(found, standing))?;
+            return Ok(true);
+        }
+        if found.segments {
+            return Ok(false);
+        }
+        if found.standing.is_none() && found.vote.is_none() {
+            self.give_up(&Standing::lost("its directory was empty"))?;
+            return Ok(false);
+        }
+        if matches!(found.standing.as_deref().map(Standing::decode).transpose()?, Some(Standing::Lost { .. })) {
+            return Ok(false);
+        }
+        let why = format!("the log in {} was gone", self.path.display());
+        self.must_have_peers(&why)?;
+        let standing = if found.vote.is_some() { Standing::healing(why) } else { Standing::lost(why) };
+        self.give_up(&standing)?;
+        Ok(true)
+    }
+
+    /// A vote that was lost before is not found again.
+    fn of(&self, found: &Found, standing: Standing) -> Standing {
+        match found.standing.as_deref().map(Standing::decode) {
+            Some(Ok(lost @ Standing::Lost { .. })) => lost,
+            _ => standing,
+        }
+    }
+
+    fn give_up(&self, standing: &Standing) -> Result<(), BootError> {
+        if let Some(trouble) = standing.trouble() {
+            tracing::warn!(%trouble, "the log in this directory begins anew");
+        }
+        Ok(DiskLog::give_up(&self.path, &self.disk, standing)?)
+    }
+
+    /// An empty log under the same vote.
+    fn begin_anew(&self, why: &str) -> Result<DiskLog, BootError> {
+        self.must_have_peers(why)?;
+        let found = DiskLog::look(&self.path, &self.disk)?;
+        let standing = if found.vote.is_some() { Standing::healing(why) } else { Standing::lost(why) };
+        self.give_up(&self.of(&found, standing))?;
+        Ok(DiskLog::open(&self.path, self.group, self.disk.clone())?.0)
+    }
 }
 
 fn first_eight(bytes: &[u8; 32]) -> [u8; 8] {
@@ -147,10 +245,25 @@ fn claim(directory: &Path, identity: &Identity) -> Result<(), BootError> {
     }
 }
 
-/// Names this boot of this machine; both must be unchanged for unsynced pages to be what was written.
-fn this_boot() -> String {
+/// Names this boot of this machine, and this mount of the directory; all must be unchanged for unsynced pages to be what
+/// was written. A disk that failed and was mended without a reboot has been mounted anew.
+fn this_boot(directory: &Path) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    format!("{} {}\n", read("/proc/sys/kernel/random/boot_id"), read("/etc/machine-id"))
+    let mount = mount_of(directory).map_or_else(|error| format!("unknown ({error})"), |id| id.to_string());
+    format!("{} {} {mount}\n", read("/proc/sys/kernel/random/boot_id"), read("/etc/machine-id"))
+}
+
+/// The kernel's number for the mount that holds a directory; since Linux 6.8 no number is given twice.
+fn mount_of(directory: &Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: all bytes zero are a valid `statx`, the path ends in a zero byte, and the kernel fills no more than the structure.
+    let (failed, stat) = unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let failed = libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_MNT_ID | MNT_ID_UNIQUE, &mut stat);
+        (failed, stat)
+    };
+    if failed == 0 { Ok(stat.stx_mnt_id) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether the state's last applied entry is the one that the log holds there.
@@ -172,8 +285,14 @@ fn first_of(log: &DiskLog) -> Result<Option<u64>, BootError> {
     Ok(log.read(stored(0), log.last(), 1)?.first().map(|(index, _)| index.0))
 }
 
-/// Builds the state anew from the newest checkpoint that holds, or from nothing when the log is whole.
-fn rebuild(directory: &Path, state: &Path, mark: &str, log: &DiskLog, checkpoints: &Checkpoints) -> Result<Lmdb, BootError> {
+/// Builds the state anew from the newest checkpoint that holds, or from nothing when the log is whole; `None`: neither.
+fn rebuild(
+    directory: &Path,
+    state: &Path,
+    mark: &str,
+    log: &DiskLog,
+    checkpoints: &Checkpoints,
+) -> Result<Option<Lmdb>, BootError> {
     let mark_path = directory.join(MARK);
     // The mark goes first: a crash on the way must not leave a half-built state trusted.
     if mark_path.exists() {
@@ -195,10 +314,10 @@ fn rebuild(directory: &Path, state: &Path, mark: &str, log: &DiskLog, checkpoint
             Err(error) => tracing::error!(%error, "a checkpoint cannot be used; trying the older one"),
         }
     }
-    let first = first_of(log)?.unwrap_or(1);
-    if !restored && first > 1 {
-        return Err(BootError::NoStart(first));
+    let begins = first_of(log)?.is_none_or(|first| first <= 1) && log.load_small(PURGED)?.is_none();
+    if !restored && !begins {
+        return Ok(None);
     }
     write_durably(&mark_path, mark.as_bytes())?;
-    Ok(store)
+    Ok(Some(store))
 }

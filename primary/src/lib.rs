@@ -11,6 +11,7 @@ mod dispatch;
 mod duties;
 mod feed;
 pub mod grpc;
+mod heal;
 pub mod host;
 pub mod ingress;
 mod listing;
@@ -22,6 +23,7 @@ mod proposal;
 pub mod raft;
 mod reset;
 mod snapshot_feed;
+pub mod standing;
 pub mod telemetry;
 
 pub use apply::{ApplyError, Effect, apply};

@@ -2,6 +2,7 @@
 //! or as mirror is said by the state alone (law 23).
 
 use crate::dispatch::Dispatch;
+use crate::heal::Healing;
 use crate::host::SharedHost;
 use crate::ingress::{Hub, Ingress};
 use crate::local;
@@ -11,6 +12,7 @@ use crate::raft::log::RaftLog;
 use crate::raft::snapshot::{Checkpoints, Meta};
 use crate::raft::types::{Payload, Response, Types};
 use crate::raft::{Committed, LogStore, Machine, MachineLog, Network, PeerCall, PeerError, PeerTransport};
+use crate::standing::Standing;
 use farshore_meta::Header;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_types::{ClusterId, LogTime, NodeId, SharedBody, SharedEntry};
@@ -76,7 +78,9 @@ pub struct Node<R: AsyncRuntime, S: Store> {
     pub(crate) ingress: Ingress,
     pub(crate) dispatch: Dispatch,
     pub observations: Observations,
-    raft: Raft<Types<R>, Machine<R, S>>,
+    pub(crate) raft: Raft<Types<R>, Machine<R, S>>,
+    pub(crate) transport: Arc<dyn PeerTransport>,
+    pub(crate) healing: Healing,
     last_time: AtomicU64,
 }
 
@@ -85,6 +89,8 @@ pub struct Node<R: AsyncRuntime, S: Store> {
 pub enum StartError {
     #[error("consensus could not start: {0}")]
     Raft(String),
+    #[error(transparent)]
+    Log(#[from] crate::raft::log::LogFailure),
     #[error("the Raft settings contradict each other: {0}")]
     Config(String),
 }
@@ -103,7 +109,7 @@ pub enum ProposeError {
 /// The answer to a proposal that is under way.
 pub type Pending<R> = openraft::alias::OneshotReceiverOf<Types<R>, ClientWriteResult<Types<R>>>;
 
-fn raft_config(node: &NodeConfig) -> Result<Arc<Config>, StartError> {
+fn raft_config(node: &NodeConfig, standing: &Standing) -> Result<Arc<Config>, StartError> {
     let config = Config {
         cluster_name: node.volume.clone(),
         heartbeat_interval: node.heartbeat.as_millis() as u64,
@@ -114,6 +120,8 @@ fn raft_config(node: &NodeConfig) -> Result<Arc<Config>, StartError> {
         // A leader sends entries before its own disk has them. After a crash it would otherwise lead on in the same term and
         // give the index of an entry that it lost, and a follower has, to another one: two entries under one log id.
         enable_leader_restore: Some(false),
+        // Who has no vote does not ask for others' (law 24).
+        enable_elect: *standing == Standing::Member,
         // Our own checkpoints decide what the log may lose: mirrors still need it (law 25).
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX / 2,
@@ -126,6 +134,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Starts consensus and the leader's tasks. The node answers once its cluster was initialised.
     pub async fn start(parts: NodeParts<S>) -> Result<Arc<Self>, StartError> {
         let NodeParts { config, store, log, checkpoints, transport, host } = parts;
+        let standing = Standing::load(&*log)?;
         let hub = Arc::new(Hub::new(host.clone()));
         let flushed = Arc::new(Notify::new());
         let committed = Committed::default();
@@ -133,8 +142,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let machine = Machine::new(config.cluster, store.clone(), seen, checkpoints.clone(), hub.clone(), host.clone());
         let raft = Raft::new(
             config.id.0,
-            raft_config(&config)?,
-            Network::<R>::new(transport),
+            raft_config(&config, &standing)?,
+            Network::<R>::new(transport.clone()),
             LogStore::<R>::new(log.clone(), flushed, committed),
             machine,
         )
@@ -152,10 +161,13 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             host,
             hub,
             raft,
+            transport,
+            healing: Healing::new(standing),
             last_time: AtomicU64::new(0),
         });
         crate::ingress::spawn(&node, queues);
         crate::duties::spawn(&node);
+        crate::heal::spawn(&node);
         Ok(node)
     }
 
@@ -166,6 +178,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         if self.raft.is_initialized().await.map_err(|error| error.to_string())? {
             return Ok(());
         }
+        self.found().await?;
         self.raft.initialize(members).await.map_err(|error| error.to_string())
     }
 
@@ -278,6 +291,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
 
     /// Answers one Raft call of a peer.
     pub async fn handle_peer(&self, call: PeerCall, body: &[u8]) -> Result<Vec<u8>, PeerError> {
+        self.healing.admit(call)?;
         match call {
             PeerCall::Append => answer(self.raft.append_entries(request(body)?).await),
             PeerCall::Vote => answer(self.raft.vote(request(body)?).await),
@@ -285,11 +299,15 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             PeerCall::TransferLeader => {
                 answer(self.raft.handle_transfer_leader(request(body)?).await.map_err(RaftError::<Types<R>>::Fatal))
             }
+            PeerCall::Standing => answer(self.tell(request(body)?).await),
+            PeerCall::Found => answer(self.be_founded()),
+            PeerCall::Snapshot => Err(PeerError("a snapshot is a stream".to_owned())),
         }
     }
 
     /// Installs a snapshot that a peer sends. The body is kept as a checkpoint first (hazard 7.2).
     pub async fn handle_snapshot(&self, meta: &[u8], mut from: Box<dyn std::io::Read + Send>) -> Result<Vec<u8>, PeerError> {
+        self.healing.admit(PeerCall::Snapshot)?;
         let (vote, meta): (VoteOf<Types<R>>, Meta) = request(meta)?;
         tracing::info!(at = ?meta.last_log_id, "receiving a snapshot from the leader");
         let (done, received) = tokio::sync::oneshot::channel();

@@ -58,6 +58,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             gauge!("farshore_volume_epoch", &labels).set(header.lineage.head_id().number as f64);
             gauge!("farshore_volume_fenced", &labels).set(f64::from(u8::from(header.frozen)));
         }
+        gauge!("farshore_node_has_vote", &labels).set(f64::from(u8::from(self.trouble().is_none())));
         gauge!("farshore_node_leads", &labels).set(f64::from(u8::from(self.is_leader())));
         let mut sessions = 0u32;
         self.hub.each(|_, _| sessions += 1);

@@ -72,6 +72,12 @@ pub struct Health {
     pub epoch: u64,
     /// Whether the cluster follows another one.
     pub mirror: bool,
+    /// What is wrong with this node, though it runs: a sentence.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Of the shared state at `applied`.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
 /// Answer of [`AdminCall::Status`], by the leader.

@@ -80,6 +80,12 @@ pub struct NodeView {
     pub pid: Option<u32>,
     pub address: String,
     pub applied: Option<u64>,
+    /// What is wrong with it: of a running node, why it has no vote; of one that is down, why it ended, if this machine knows.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Of the shared state at `applied`: equal on all nodes that stand at the same index.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use crate::error::{CliError, Done, EXIT_DONE};
 use crate::shutdown;
 use crate::topology_file::{World, WorldArgs};
+use crate::world::process;
 use farshore_mirror::TailConfig;
 use farshore_mirror::node::RunConfig;
 use farshore_primary::NodeConfig;
@@ -45,7 +46,10 @@ pub async fn run(args: Args) -> Done {
         crate::node_metrics::serve(listen).await?;
     }
     let ran = farshore_mirror::node::run(config, shutdown::requested()).await;
-    ran.map_err(|error| CliError::failed(error.to_string(), ""))?;
+    ran.map_err(|error| {
+        process::note_end(&world.dir, &args.name, &error.to_string());
+        CliError::failed(error.to_string(), "")
+    })?;
     Ok(EXIT_DONE)
 }
 

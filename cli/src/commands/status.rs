@@ -22,7 +22,10 @@ pub async fn run(args: Args) -> Done {
     let world = args.world.running()?;
     let volume = world.volume(args.volume.as_deref())?.name.clone();
     let observer = Observer::new(world.topology.clone(), volume);
-    let view = observer.status(|name| process::alive(&world.dir, name).map(|file| file.pid)).await;
+    let mut view = observer.status(|name| process::alive(&world.dir, name).map(|file| file.pid)).await;
+    for node in view.nodes.iter_mut().filter(|node| node.role == "down") {
+        node.trouble = process::end_of(&world.dir, &node.name);
+    }
     if args.json {
         print_json(&view);
     } else {

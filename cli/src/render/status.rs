@@ -18,7 +18,13 @@ pub fn status(view: &StatusView) -> String {
     if view.volumes.is_empty() {
         text.push_str("no cluster tells of a volume\n");
     }
-    text.push_str(&format!("\n{}\n{}", nodes.render(), buckets.render()));
+    text.push_str(&format!("\n{}\n", nodes.render()));
+    let troubled = view.nodes.iter().filter_map(|node| Some((&node.name, node.trouble.as_ref()?)));
+    let troubles: String = troubled.map(|(name, trouble)| format!("{name}: {trouble}\n")).collect();
+    if !troubles.is_empty() {
+        text.push_str(&format!("{troubles}\n"));
+    }
+    text.push_str(&buckets.render());
     if !view.sessions.is_empty() {
         let mut sessions = Table::new(&["SESSION", "KIND", "HOST", "REGION", "MOUNT", "OPTIONS"]);
         for session in &view.sessions {

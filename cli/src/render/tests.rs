@@ -91,6 +91,8 @@ fn status_table() {
         pid,
         address: "127.0.0.1:7411".into(),
         applied: pid.map(|_| 9),
+        trouble: (role == "down").then(|| "no space left on the disk".to_owned()),
+        digest: None,
     };
     let view = StatusView {
         nodes: vec![node("use-a", "leader", Some(12)), node("use-b", "down", None)],
@@ -118,6 +120,8 @@ demo  epoch 1  primary us-east  mirrors eu-west  index 9  4.0 MiB in 3 files
 NODE   REGION   ROLE    APPLIED  PID  ADDRESS
 use-a  us-east  leader  9        12   127.0.0.1:7411
 use-b  us-east  down    -        -    127.0.0.1:7411
+
+use-b: no space left on the disk
 
 BUCKET   PID  URL
 us-east  -    s3+http://127.0.0.1:7421/us-east

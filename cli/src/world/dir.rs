@@ -5,6 +5,7 @@
 //! topology.toml         the text that the world runs on
 //! lock                  held by `up` and `down` while they work
 //! pids/NAME.json        a process: its pid and when it started
+//! pids/NAME.ended       why a process that failed had to end
 //! logs/NAME.log         what it printed
 //! nodes/NAME/           a metadata node's log and state
 //! buckets/REGION/       an embedded bucket's objects
@@ -56,6 +57,10 @@ impl WorldDir {
 
     pub fn pid_file(&self, process: &str) -> PathBuf {
         self.pids().join(format!("{process}.json"))
+    }
+
+    pub fn end_file(&self, process: &str) -> PathBuf {
+        self.pids().join(format!("{process}.ended"))
     }
 
     pub fn log(&self, process: &str) -> PathBuf {

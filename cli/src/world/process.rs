@@ -47,6 +47,8 @@ pub fn start(dir: &WorldDir, spec: &ProcessSpec) -> Result<Child, CliError> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
     let log = log.map_err(|error| io_error("write", &log_path, &error))?;
     let errors = log.try_clone().map_err(|error| io_error("write", &log_path, &error))?;
+    // How the last one ended says nothing about this one.
+    let _ = fs::remove_file(dir.end_file(&spec.name));
     let mut command = Command::new(exe);
     command.args(&spec.verb).arg("--topology").arg(dir.topology()).arg("--dir").arg(dir.root());
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -78,6 +80,18 @@ impl PidFile {
     pub fn is_alive(&self) -> bool {
         self.boot == boot_id() && start_time(self.pid) == Some(self.start) && runs_verb(self.pid, &self.verb)
     }
+}
+
+/// Notes why this process has to end. In the world's directory and not in the node's own, whose disk may be what failed.
+pub fn note_end(dir: &WorldDir, name: &str, why: &str) {
+    if let Err(error) = fs::write(dir.end_file(name), why) {
+        tracing::warn!(%error, "why this process ends could not be noted");
+    }
+}
+
+/// Why the last process of this name ended, if it could say so.
+pub fn end_of(dir: &WorldDir, name: &str) -> Option<String> {
+    fs::read_to_string(dir.end_file(name)).ok().filter(|why| !why.is_empty())
 }
 
 /// The living process of this name.

@@ -37,6 +37,8 @@ fn nodes_of(region: &RegionSpec, probe: Option<&RegionProbe>) -> Vec<NodeView> {
             pid: health.map(|health| health.pid),
             address: node.address(),
             applied: health.map(|health| health.applied),
+            digest: health.and_then(|health| health.digest.clone()),
+            trouble: health.and_then(|health| health.trouble.clone()),
         }
     };
     region.nodes.iter().enumerate().map(view).collect()

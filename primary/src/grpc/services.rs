@@ -129,6 +129,8 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
             Kind::Vote => PeerCall::Vote,
             Kind::PreVote => PeerCall::PreVote,
             Kind::TransferLeader => PeerCall::TransferLeader,
+            Kind::Standing => PeerCall::Standing,
+            Kind::Found => PeerCall::Found,
         };
         let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;
         Ok(Response::new(v1::RaftReply { body: body.into() }))

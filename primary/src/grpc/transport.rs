@@ -81,6 +81,9 @@ impl PeerTransport for GrpcTransport {
             PeerCall::Vote => Kind::Vote,
             PeerCall::PreVote => Kind::PreVote,
             PeerCall::TransferLeader => Kind::TransferLeader,
+            PeerCall::Standing => Kind::Standing,
+            PeerCall::Found => Kind::Found,
+            PeerCall::Snapshot => return Box::pin(async { Err(PeerError("a snapshot is a stream".to_owned())) }),
         };
         Box::pin(async move {
             let mut request = tonic::Request::new(v1::RaftRequest {

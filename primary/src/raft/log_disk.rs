@@ -1,12 +1,17 @@
 //! The Raft log on disk: segments of `farshore-changelog`, and small durable files for vote and purge point.
 
 use super::log::{Flushed, LogFailure, RaftLog, Record};
-use farshore_changelog::{Disk, Log, LogError, Options, Recovered, SmallFile, SmallFileError};
+use super::log_store::stored;
+use super::types::LogId;
+use crate::standing::{PURGED, STANDING, Standing, VOTE};
+use farshore_changelog::{Disk, FAILURE_MARK, Log, LogError, Options, Recovered, SmallFile, SmallFileError};
 use farshore_types::{GroupId, RaftIndex};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
+
+const SEGMENTS: &str = "segments";
 
 /// The log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +20,29 @@ pub enum DiskLogError {
     Log(#[from] LogError),
     #[error(transparent)]
     Small(#[from] SmallFileError),
+    #[error("cannot {action} {path}: {error}")]
+    Io { action: &'static str, path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Failed(#[from] LogFailure),
+}
+
+/// What lies in a log's directory.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub vote: Option<Vec<u8>>,
+    pub standing: Option<Vec<u8>>,
+    /// There is a log.
+    pub segments: bool,
+    /// Small files of which no copy can be read.
+    pub damaged: Vec<PathBuf>,
+}
+
+fn listed(directory: &Path, disk: &Arc<dyn Disk>) -> Result<Vec<String>, DiskLogError> {
+    match disk.list(directory) {
+        Ok(names) => Ok(names),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
+        Err(error) => Err(DiskLogError::Io { action: "list", path: directory.to_owned(), error }),
+    }
 }
 
 /// A node's log on disk.
@@ -37,8 +65,66 @@ fn failed(error: impl std::fmt::Display) -> LogFailure {
 impl DiskLog {
     /// Opens the log of a directory, which is created; says what recovery found.
     pub fn open(directory: &Path, group: GroupId, disk: Arc<dyn Disk>) -> Result<(DiskLog, Recovered), DiskLogError> {
-        let (log, recovered) = Log::open(&directory.join("segments"), Options::new(group), disk.clone())?;
+        let (log, recovered) = Log::open(&directory.join(SEGMENTS), Options::new(group), disk.clone())?;
         Ok((DiskLog { log, disk, directory: directory.to_owned(), small: Mutex::default() }, recovered))
+    }
+
+    /// What a directory holds before its log is opened: nothing of it is changed.
+    pub fn look(directory: &Path, disk: &Arc<dyn Disk>) -> Result<Found, DiskLogError> {
+        let mut found = Found::default();
+        let mark = Path::new(SEGMENTS).join(FAILURE_MARK);
+        for (name, value) in [
+            (Path::new(VOTE), &mut found.vote),
+            (Path::new(PURGED), &mut None),
+            (Path::new(STANDING), &mut found.standing),
+            (&mark, &mut None),
+        ] {
+            match SmallFile::open(disk.clone(), &directory.join(name)) {
+                Ok(file) => *value = file.load().map(<[u8]>::to_vec),
+                Err(SmallFileError::Damaged { path }) => found.damaged.push(path),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        found.segments = !listed(&directory.join(SEGMENTS), disk)?.is_empty();
+        Ok(found)
+    }
+
+    /// Gives up the whole log, and the vote too if the standing says that it is lost. The standing is durable before
+    /// anything goes, so that no crash leaves a log that is short and a node that votes.
+    pub fn give_up(directory: &Path, disk: &Arc<dyn Disk>, standing: &Standing) -> Result<(), DiskLogError> {
+        SmallFile::anew(disk.clone(), &directory.join(STANDING)).store(&standing.encode())?;
+        let vote = matches!(standing, Standing::Lost { .. }).then_some(VOTE);
+        let segments = directory.join(SEGMENTS);
+        let mut gone: Vec<PathBuf> = [Some(PURGED), vote].into_iter().flatten().map(|name| directory.join(name)).collect();
+        gone.extend(listed(&segments, disk)?.into_iter().map(|name| segments.join(name)));
+        for path in gone {
+            match disk.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(DiskLogError::Io { action: "remove", path, error });
+                }
+                _ => {}
+            }
+        }
+        for path in [segments.as_path(), directory] {
+            match disk.sync_dir(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(DiskLogError::Io { action: "flush", path: path.to_owned(), error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what recovery did not trust: the log ends before it, or where it was purged to (law 24).
+    pub fn discard_untrusted(&self) -> Result<(), LogFailure> {
+        self.wait(|log, done| log.discard_untrusted(done))?;
+        let purged = self.load_small(PURGED)?.and_then(|bytes| postcard::from_bytes::<LogId>(&bytes).ok());
+        match purged {
+            // A log whose beginning was damaged does not know any more where it began.
+            Some(purged) if self.last().0 == 0 => self.purge(stored(purged.index)),
+            _ => Ok(()),
+        }
     }
 
     /// Submits a change of the log and waits until it is durable.
@@ -105,5 +191,9 @@ impl RaftLog for DiskLog {
 
     fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
         self.with_small(name, |file| file.store(bytes))
+    }
+
+    fn forget_failure(&self) -> Result<(), LogFailure> {
+        self.wait(|log, done| log.clear_failure(done))
     }
 }

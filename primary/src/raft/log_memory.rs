@@ -41,6 +41,18 @@ impl MemoryLog {
         any
     }
 
+    /// A flush failed: nothing that waits for it will ever be durable, and everybody hears so.
+    pub fn fail(&self, why: &str) {
+        let done: Vec<Flushed> = {
+            let mut inner = self.inner();
+            let flushed = inner.flushed;
+            inner.records.retain(|&index, _| index <= flushed);
+            inner.last = flushed;
+            inner.waiting.drain(..).map(|(_, done)| done).collect()
+        };
+        done.into_iter().for_each(|done| done(Err(LogFailure(why.to_owned()))));
+    }
+
     /// What a kill leaves: everything that was not flushed is gone.
     pub fn crash(&self) {
         let mut inner = self.inner();
@@ -131,6 +143,10 @@ impl RaftLog for MemoryLog {
 
     fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
         self.inner().small.insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn forget_failure(&self) -> Result<(), LogFailure> {
         Ok(())
     }
 }

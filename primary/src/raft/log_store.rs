@@ -5,6 +5,7 @@
 use super::applier::Committed;
 use super::log::{LogFailure, RaftLog};
 use super::types::{Entry, LogId, Types};
+use crate::standing::{PURGED, VOTE};
 use farshore_types::RaftIndex;
 use openraft::alias::VoteOf;
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -18,8 +19,6 @@ use tokio::sync::Notify;
 
 /// Largest answer to one read of entries, in bytes (law 27).
 const READ_BYTES: usize = 4 << 20;
-const VOTE: &str = "vote";
-const PURGED: &str = "purged";
 
 /// The adapter. Clones share one log.
 pub struct LogStore<R> {

@@ -11,7 +11,7 @@ pub mod snapshot;
 pub mod types;
 
 pub use applier::Committed;
-pub use log_disk::{DiskLog, DiskLogError};
+pub use log_disk::{DiskLog, DiskLogError, Found};
 pub use log_memory::MemoryLog;
 pub use log_store::{LogStore, stored};
 pub use machine::{Machine, MachineLog, Observer};

@@ -23,6 +23,12 @@ pub enum PeerCall {
     Vote,
     PreVote,
     TransferLeader,
+    /// A snapshot; it has a call of its own.
+    Snapshot,
+    /// A node without a vote asks what the others know (law 24).
+    Standing,
+    /// A cluster is about to be made.
+    Found,
 }
 
 /// The peer did not answer, or answered that it cannot.
