@@ -7,10 +7,12 @@ use farshore_meta::kv::{KvRead, Memory, Space, StorageError, Store};
 use farshore_primary::raft::MemoryLog;
 use farshore_primary::raft::log::{Flushed, LogFailure, RaftLog, Record};
 use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore};
+use farshore_primary::standing::Standing;
 use farshore_types::RaftIndex;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Microseconds of an ordinary flush, and of one that the disk is slow at.
@@ -23,16 +25,39 @@ const SLOW_PERMILLE: u64 = 15;
 pub struct SimDisk {
     log: MemoryLog,
     dice: Arc<Dice>,
+    /// The next flush fails, and each after it: a failed flush is never retried (law 24).
+    failing: Arc<AtomicBool>,
 }
 
 impl SimDisk {
     pub fn new(dice: Arc<Dice>) -> Self {
-        SimDisk { log: MemoryLog::delayed(), dice }
+        SimDisk { log: MemoryLog::delayed(), dice, failing: Arc::default() }
     }
 
     /// What a kill leaves: a log of its own, so that tasks of the dead process change it no more.
     pub fn survivor(&self) -> Self {
-        SimDisk { log: self.log.survivor(), dice: self.dice.clone() }
+        SimDisk { log: self.log.survivor(), dice: self.dice.clone(), failing: Arc::default() }
+    }
+
+    /// From now on no flush succeeds.
+    pub fn break_flushes(&self) {
+        self.failing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node on this disk has all that it ever acknowledged.
+    pub fn is_whole(&self) -> bool {
+        Standing::load(&self.log).is_ok_and(|standing| standing == Standing::Member)
+    }
+
+    /// What the opening of a node's directory does after a flush that failed.
+    pub fn distrust(&self) -> Result<(), LogFailure> {
+        Standing::healing("an earlier flush had failed").store(&self.log)
+    }
+
+    /// What the opening of a node's directory does with damage: the log ends before it, and the node has no vote.
+    pub fn lose_from(&self, from: RaftIndex, standing: &Standing) -> Result<(), LogFailure> {
+        standing.store(&self.log)?;
+        self.log.truncate_after(RaftIndex(from.0.saturating_sub(1)))
     }
 
     /// The last entry that a loss of power would leave, whatever the node is told.
@@ -46,9 +71,14 @@ impl RaftLog for SimDisk {
         self.log.append(records, done);
         let (low, high) = if self.dice.chance(SLOW_PERMILLE) { SLOW_FLUSH_US } else { FLUSH_US };
         let (log, delay) = (self.log.clone(), Duration::from_micros(self.dice.between(low, high)));
+        let failing = self.failing.clone();
         drop(SimRuntime::spawn(async move {
             SimRuntime::sleep(delay).await;
-            log.flush();
+            if failing.load(Ordering::Relaxed) {
+                log.fail("planted flush error");
+            } else {
+                log.flush();
+            }
         }));
     }
 
@@ -82,6 +112,10 @@ impl RaftLog for SimDisk {
 
     fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
         self.log.store_small(name, bytes)
+    }
+
+    fn forget_failure(&self) -> Result<(), LogFailure> {
+        self.log.forget_failure()
     }
 }
 

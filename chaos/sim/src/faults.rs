@@ -1,7 +1,7 @@
 //! The faults of a world: each step draws which of them happen, and what began earlier ends after a drawn time.
 
 use crate::common::Common;
-use crate::nodes::{self, EU, US};
+use crate::nodes::{self, EU, Loss, US};
 use crate::scenario::Scenario;
 use farshore_primary::Proposal;
 use farshore_types::ClusterId;
@@ -12,6 +12,10 @@ use std::time::Duration;
 
 /// A fault lasts so many steps, at least and at most.
 const LASTS: (u64, u64) = (3, 40);
+
+/// A node whose flushes fail is looked at so often, with a pause between, before it is killed.
+const FAILED_LOOKS: u64 = 20;
+const FAILED_LOOK: Duration = Duration::from_millis(50);
 
 /// How a fault ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +52,22 @@ impl Faults {
         }
         let Scenario { kills, power_losses, partitions, isolations, bucket_outages, damages, trims, purges, rewinds, .. } =
             self.scenario;
+        let Scenario { lost_logs, lost_disks, failed_flushes, .. } = self.scenario;
         let dice = self.common.dice.clone();
         if dice.chance(kills) {
-            self.kill(false)?;
+            self.kill(Loss::Unflushed)?;
         }
         if dice.chance(power_losses) {
-            self.kill(true)?;
+            self.kill(Loss::State)?;
+        }
+        if dice.chance(lost_logs) {
+            self.kill(Loss::Log)?;
+        }
+        if dice.chance(lost_disks) {
+            self.kill(Loss::Disk)?;
+        }
+        if dice.chance(failed_flushes) {
+            self.fail_flush().await?;
         }
         if dice.chance(partitions) && !self.is_under_way(Mend::Join) {
             self.common.trace.say("the regions are cut apart");
@@ -169,14 +183,45 @@ impl Faults {
     }
 
     /// Leaders die more often than others.
-    fn kill(&mut self, power: bool) -> Result<(), String> {
+    fn pick(&self) -> usize {
         let dice = &self.common.dice;
         let cluster = if dice.chance(600) { US } else { EU };
-        let at = self.somewhere(cluster);
+        self.somewhere(cluster)
+    }
+
+    fn kill(&mut self, loss: Loss) -> Result<(), String> {
+        let at = self.pick();
         if self.common.net.life(at).is_none() {
             return Ok(());
         }
-        nodes::kill(&self.common, at, power)?;
+        // What two nodes have lost, the third may never have had: no protocol survives that.
+        if matches!(loss, Loss::Log | Loss::Disk) && !nodes::others_are_whole(&self.common, at) {
+            return Ok(());
+        }
+        nodes::kill(&self.common, at, loss)?;
+        self.later(Mend::Restart(at));
+        Ok(())
+    }
+
+    /// A flush fails: the node must stop by itself, as soon as it writes something.
+    async fn fail_flush(&mut self) -> Result<(), String> {
+        let at = self.pick();
+        let Some(life) = self.common.net.life(at).filter(|_| nodes::others_are_whole(&self.common, at)) else { return Ok(()) };
+        self.common.trace.say(format!("no flush of {} succeeds", self.common.net.name(at)));
+        let before = life.node.log.last();
+        self.common.judge.stages()[at].disk.break_flushes();
+        for _ in 0..FAILED_LOOKS {
+            SimRuntime::sleep(FAILED_LOOK).await;
+            if life.node.fatal().await.is_some() {
+                self.common.trace.say(format!("{} has stopped by itself", self.common.net.name(at)));
+                break;
+            }
+        }
+        if life.node.log.flushed() > before {
+            return Err(format!("law 24: {} counts as flushed what no flush has written", self.common.net.name(at)));
+        }
+        nodes::kill(&self.common, at, Loss::State)?;
+        self.common.judge.stages()[at].disk.distrust().map_err(|error| error.to_string())?;
         self.later(Mend::Restart(at));
         Ok(())
     }

@@ -1,16 +1,21 @@
 //! Starting, killing and restarting the nodes of a world, and asking their leaders.
 
 use crate::common::{Common, VOLUME};
+use crate::dice::Dice;
 use crate::disk::{SimDisk, copy_checkpoints, copy_state, rebuilt_state};
 use crate::host::SimHost;
 use crate::judge::Stage;
 use crate::net::{Life, Net, SimNode, SimTransport};
+use crate::plant::{self, Hazard};
 use crate::upstream::SimUpstream;
-use farshore_meta::kv::Memory;
+use farshore_meta::kv::{Memory, Store};
 use farshore_mirror::TailConfig;
+use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::snapshot::Checkpoints;
-use farshore_primary::{Node, NodeConfig, NodeParts};
-use farshore_types::{ClusterId, NodeId};
+use farshore_primary::raft::stored;
+use farshore_primary::standing::Standing;
+use farshore_primary::{Node, NodeConfig, NodeParts, local};
+use farshore_types::{ClusterId, NodeId, RaftIndex};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
@@ -108,8 +113,21 @@ pub async fn start(common: &Arc<Common>, at: usize, full_sync_every_us: u64) -> 
     Ok(())
 }
 
-/// Kills the node at a place: what its log had not flushed is gone; without power also its state, but for checkpoints.
-pub fn kill(common: &Arc<Common>, at: usize, power: bool) -> Result<(), String> {
+/// What a node loses when it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// What its log had not flushed.
+    Unflushed,
+    /// Also its state, but for checkpoints: its power was cut.
+    State,
+    /// Also its log from some entry on, which it had flushed: damage was found in it.
+    Log,
+    /// Everything: its disk was replaced.
+    Disk,
+}
+
+/// Kills the node at a place.
+pub fn kill(common: &Arc<Common>, at: usize, loss: Loss) -> Result<(), String> {
     let Some(life) = common.net.life(at) else { return Ok(()) };
     // What was applied so far is history, also when this disk is about to forget it.
     common.judge.look(vec![]);
@@ -118,22 +136,51 @@ pub fn kill(common: &Arc<Common>, at: usize, power: bool) -> Result<(), String> 
     let mut stages = common.judge.stages();
     let stage = &mut stages[at];
     stage.running = false;
-    stage.disk = stage.disk.survivor();
-    let checkpoints = copy_checkpoints(&stage.checkpoints).map_err(|error| error.to_string())?;
-    stage.store = if power {
-        rebuilt_state(&checkpoints).map_err(|error| error.to_string())?
-    } else {
-        copy_state(&stage.store).map_err(|error| error.to_string())?
-    };
-    stage.checkpoints = Arc::new(checkpoints);
-    if power {
-        stage.looked = Default::default();
-    }
+    lose(stage, &common.dice, loss)?;
     drop(stages);
     // The dead process goes on in a world of its own until its tasks have ended.
     drop(SimRuntime::spawn(async move { life.node.shutdown().await }));
-    common.trace.say(format!("{} is killed{}", common.net.name(at), if power { ", its power is lost" } else { "" }));
+    common.trace.say(format!("{} is killed and loses {loss:?}", common.net.name(at)));
     Ok(())
+}
+
+fn lose(stage: &mut Stage, dice: &Arc<Dice>, loss: Loss) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let forgets = plant::is(Hazard::VoteAfterLoss);
+    if loss == Loss::Disk {
+        stage.disk = SimDisk::new(dice.clone());
+        stage.store = Memory::new();
+        stage.checkpoints = Arc::new(Checkpoints::in_memory());
+        stage.looked = Default::default();
+        return if forgets { Standing::Member.store(&stage.disk).map_err(|error| text(&error)) } else { Ok(()) };
+    }
+    stage.disk = stage.disk.survivor();
+    let checkpoints = copy_checkpoints(&stage.checkpoints).map_err(|error| text(&error))?;
+    if loss == Loss::Unflushed {
+        stage.store = copy_state(&stage.store).map_err(|error| text(&error))?;
+    } else {
+        stage.store = rebuilt_state(&checkpoints).map_err(|error| text(&error))?;
+        stage.looked = Default::default();
+    }
+    if loss == Loss::Log {
+        let standing = if forgets { Standing::Member } else { Standing::healing("the log was damaged") };
+        let from = RaftIndex(dice.between(1, stage.disk.durable().0.max(1) + 1));
+        stage.disk.lose_from(from, &standing).map_err(|error| text(&error))?;
+        // As consensus does at its start: what a checkpoint has, the log need not have.
+        let applied = local::applied(&*stage.store.read().map_err(|error| text(&error))?).map_err(|error| text(&error))?;
+        if let Some(applied) = applied.log_id.map(|id| stored(id.index)).filter(|applied| *applied > stage.disk.durable()) {
+            stage.disk.purge(applied).map_err(|error| text(&error))?;
+        }
+    }
+    stage.checkpoints = Arc::new(checkpoints);
+    Ok(())
+}
+
+/// Whether every other node of its cluster has all that it ever acknowledged: then this one may lose something.
+pub fn others_are_whole(common: &Common, at: usize) -> bool {
+    let stages = common.judge.stages();
+    let cluster = stages[at].cluster;
+    stages.iter().enumerate().all(|(other, stage)| other == at || stage.cluster != cluster || stage.disk.is_whole())
 }
 
 /// The place whose node believes to lead a cluster, if there is one.

@@ -22,6 +22,8 @@ pub enum Hazard {
     RewindWithoutReowing,
     /// 7.1: apply takes what the node's own log has not flushed.
     ApplyAheadOfLog,
+    /// 7.6: a node votes on as if it had lost nothing.
+    VoteAfterLoss,
     /// 1.6 and law 16: a worker's evidence is about another object than the one in the bucket.
     FalseEvidence,
 }

@@ -17,6 +17,10 @@ pub struct Scenario {
     /// Chances per step, in 1000.
     pub kills: u64,
     pub power_losses: u64,
+    /// A log that ends before what was acknowledged; a disk that was replaced; a flush that fails.
+    pub lost_logs: u64,
+    pub lost_disks: u64,
+    pub failed_flushes: u64,
     pub partitions: u64,
     pub isolations: u64,
     /// A node of the primary's cluster loses all other nodes and not its clients; or stands still for a while.
@@ -48,6 +52,9 @@ impl Scenario {
             pace_us: 60_000,
             kills: 0,
             power_losses: 0,
+            lost_logs: 0,
+            lost_disks: 0,
+            failed_flushes: 0,
             partitions: 0,
             isolations: 0,
             desertions: 0,
@@ -71,6 +78,9 @@ impl Scenario {
             writers: 3,
             kills: 35,
             power_losses: 15,
+            lost_logs: 8,
+            lost_disks: 4,
+            failed_flushes: 8,
             partitions: 25,
             isolations: 15,
             bucket_outages: 15,
@@ -103,6 +113,21 @@ impl Scenario {
             trims: 10,
             rewinds: 0,
             damages: 0,
+            ..Scenario::mixed()
+        }
+    }
+
+    /// Disks lose what was acknowledged, one node of a cluster at a time, while others die and are cut off.
+    pub fn rotting() -> Self {
+        Scenario {
+            name: "rotting",
+            kills: 40,
+            power_losses: 15,
+            lost_logs: 60,
+            lost_disks: 40,
+            failed_flushes: 60,
+            isolations: 40,
+            purges: 60,
             ..Scenario::mixed()
         }
     }

@@ -175,6 +175,12 @@ async fn begin(common: &Arc<Common>, scenario: &Scenario) -> Result<(), String> 
     Ok(())
 }
 
+/// A node that has not got its vote back, though nothing fails any more (law 24).
+fn voteless(common: &Common) -> Option<String> {
+    let stages = common.judge.stages();
+    stages.iter().find(|stage| !stage.disk.is_whole()).map(|stage| format!("{} has no vote", stage.name))
+}
+
 /// Heals nothing, waits: all digests equal, nothing owed, recoverable is committed; then the directories are compared.
 async fn settle(common: &Arc<Common>, judged: bool) -> Result<(), String> {
     common.stop_writing();
@@ -182,7 +188,7 @@ async fn settle(common: &Arc<Common>, judged: bool) -> Result<(), String> {
     for _ in 0..SETTLE_LOOKS {
         SimRuntime::sleep(SETTLE_PAUSE).await;
         look(common)?;
-        why = common.judge.unsettled();
+        why = common.judge.unsettled().or_else(|| voteless(common));
         if why.is_none() && common.is_quiet() {
             // A blind judge has no history to compare with.
             if !judged {

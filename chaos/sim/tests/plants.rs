@@ -83,6 +83,11 @@ fn hazard_7_1_applying_ahead_of_the_log_is_found() {
 }
 
 #[test]
+fn hazard_7_6_a_vote_after_a_loss_is_found() {
+    is_found_in(&Scenario::rotting(), Hazard::VoteAfterLoss, &["chained", "prefix", "digest", "law 10", "a task panicked"]);
+}
+
+#[test]
 fn law_16_evidence_about_nothing_is_found() {
     is_found(Hazard::FalseEvidence, &["synced", "promised"]);
 }
