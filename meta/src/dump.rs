@@ -62,7 +62,7 @@ pub enum DumpError {
     Damaged(&'static str),
     #[error("the stream of the state has version {0}, which this build does not know")]
     UnknownVersion(u8),
-    #[error("the loaded state has digest {found}, its header says {expected}")]
+    #[error("the rows of the state have digest {found}, but it was kept as {expected}: a bit of the state has flipped")]
     OtherDigest { expected: Digest, found: Digest },
 }
 
@@ -180,6 +180,19 @@ pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpErr
     let header = reader.header()?;
     reader.rows(&header, into)?;
     Ok(header)
+}
+
+/// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load`] would believe.
+pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
+    let mut found = Digest::default();
+    let head = read_dump(input, &mut |space, key, value| {
+        if space == Space::Shared && key != key::DIGEST {
+            found = add(found, key, value);
+        }
+        Ok(())
+    })?;
+    let whole = !head.spaces.contains(&Space::Shared) || found == head.digest;
+    if whole { Ok(head) } else { Err(DumpError::OtherDigest { expected: head.digest, found }) }
 }
 
 struct Reader<'a> {

@@ -4,7 +4,7 @@
 mod support;
 
 use farshore_meta::kv::{Memory, Space, Store};
-use farshore_meta::{DumpError, DumpHeader, load_into, read_dump, write_dump};
+use farshore_meta::{DumpError, DumpHeader, load_into, read_dump, verify_dump, write_dump};
 use farshore_types::*;
 use support::*;
 
@@ -43,6 +43,33 @@ fn law_25_a_state_comes_back_byte_by_byte_from_one_store_into_the_other() {
             assert!(all(&target) == all(&h.store));
         });
     });
+}
+
+#[test]
+fn law_25_a_bit_that_flipped_in_the_state_is_found_by_the_dump() {
+    let h = history(Memory::new());
+    assert!(verify_dump(&mut dump(&h.store, &Space::ALL).as_slice()).is_ok());
+    let shared = rows(&*h.store.read().unwrap(), Space::Shared);
+    for (key, value) in shared.iter().filter(|(_, value)| !value.is_empty()) {
+        let mut kv = h.store.write().unwrap();
+        let mut bent = value.clone();
+        *bent.last_mut().unwrap() ^= 1;
+        kv.put(Space::Shared, key, &bent).unwrap();
+        kv.commit().unwrap();
+        let kv = h.store.read().unwrap();
+        // The header's own rows may not even decode any more, which is found as well.
+        let header = DumpHeader::of(&*kv, GroupId(7), vec![], &Space::ALL);
+        let found = header.map_err(DumpError::from).and_then(|header| {
+            let mut out = vec![];
+            write_dump(&*kv, &Space::ALL, &header, &mut out)?;
+            verify_dump(&mut out.as_slice())
+        });
+        assert!(found.is_err(), "{key:?}");
+        drop(kv);
+        let mut kv = h.store.write().unwrap();
+        kv.put(Space::Shared, key, value).unwrap();
+        kv.commit().unwrap();
+    }
 }
 
 #[test]

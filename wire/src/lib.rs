@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod admin_client;
 mod codec;
+pub mod sealed;
 pub mod view;
 
 pub use codec::{CodecError, MAX_MESSAGE_BYTES, PROTOCOL, check_header, decode, encode, header};
