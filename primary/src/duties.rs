@@ -291,7 +291,8 @@ async fn keep_disk<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &m
     let newest = node.checkpoints.newest().and_then(|(meta, _)| meta.last_log_id).map_or(0, |id| id.index);
     let bytes = node.log.retained_bytes();
     let due = applied.saturating_sub(newest) >= node.config.checkpoint_entries
-        || bytes.saturating_sub(memory.checkpoint_bytes) >= CHECKPOINT_BYTES;
+        || bytes.saturating_sub(memory.checkpoint_bytes) >= CHECKPOINT_BYTES
+        || (node.checkpoints.lost_one() && applied > newest);
     if due && now.saturating_sub(memory.checkpoint_us) >= CHECKPOINT_PAUSE_US {
         memory.checkpoint_us = now;
         memory.checkpoint_bytes = bytes;

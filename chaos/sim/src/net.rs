@@ -3,12 +3,15 @@
 //! the stream, as TCP does.
 
 use crate::dice::Dice;
+use crate::plant::{self, Hazard};
 use crate::trace::Trace;
 use farshore_meta::kv::Memory;
 use farshore_primary::Node;
 use farshore_primary::raft::snapshot::SnapshotBody;
 use farshore_primary::raft::{PeerCall, PeerError, PeerTransport};
 use farshore_types::ClusterId;
+use farshore_wire::sealed;
+use farshore_wire::v1::{RaftReply, RaftRequest};
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use std::collections::BTreeSet;
@@ -82,6 +85,7 @@ pub struct Net {
     /// Pairs of clusters that cannot talk.
     cut: Mutex<BTreeSet<(ClusterId, ClusterId)>>,
     loss_permille: AtomicU64,
+    flip_permille: AtomicU64,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,6 +112,7 @@ impl Net {
             places: Mutex::new(places.collect()),
             cut: Mutex::default(),
             loss_permille: AtomicU64::new(0),
+            flip_permille: AtomicU64::new(0),
         })
     }
 
@@ -175,11 +180,34 @@ impl Net {
         self.loss_permille.store(permille, Ordering::Relaxed);
     }
 
+    /// Of so many messages in 1000, one bit flips on the way.
+    pub fn set_flips(&self, permille: u64) {
+        self.flip_permille.store(permille, Ordering::Relaxed);
+    }
+
+    /// A message as it arrives: through the bytes that the real network carries, when their bits may flip.
+    fn carry<M: prost::Message + Default>(&self, message: M) -> Result<M, PeerError> {
+        let permille = self.flip_permille.load(Ordering::Relaxed);
+        if permille == 0 || !self.dice.chance(permille) {
+            return Ok(message);
+        }
+        let mut bytes = vec![];
+        sealed::seal(&message, &mut bytes);
+        let bit = self.dice.below(bytes.len() as u64 * 8) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        self.trace.say("a bit flips on the way");
+        if plant::is(Hazard::FlippedBitsBelieved) {
+            return M::decode(bytes.as_slice()).map_err(|error| PeerError(error.to_string()));
+        }
+        sealed::open(bytes.into()).map_err(|broken| PeerError(broken.to_string()))
+    }
+
     /// Everything can talk again.
     pub fn heal(&self) {
         lock(&self.cut).clear();
         lock(&self.places).iter_mut().for_each(|place| (place.isolated, place.alone, place.paused) = (false, false, false));
         self.set_loss(0);
+        self.set_flips(0);
     }
 
     fn side(&self, end: End) -> (ClusterId, bool) {
@@ -228,7 +256,10 @@ impl Net {
         }
         let Some(life) = self.life(to) else { return Err(PeerError("connection refused".to_owned())) };
         let answer = match call {
-            Exchange::Raft(call, body) => life.node.handle_peer(call, &body).await,
+            Exchange::Raft(call, body) => match self.carry(RaftRequest { body: body.into(), ..Default::default() }) {
+                Ok(request) => life.node.handle_peer(call, &request.body).await,
+                Err(broken) => Err(broken),
+            },
             Exchange::Snapshot(meta, body) => match body.open() {
                 Ok(reader) => life.node.handle_snapshot(&meta, reader).await,
                 Err(error) => Err(PeerError(error.to_string())),
@@ -239,12 +270,12 @@ impl Net {
         if life.is_dead() || self.is_lost() || !self.is_open(a, b) {
             return std::future::pending().await;
         }
-        answer
+        Ok(self.carry(RaftReply { body: answer?.into() })?.body.to_vec())
     }
 
     /// A stream from one end to the other: frames in order, delayed. It ends when either side ends it, when a node of it
     /// is killed, or when the link was cut for long.
-    pub fn stream<T: Send + 'static>(
+    pub fn stream<T: prost::Message + Default + 'static>(
         self: &Arc<Self>,
         (from, to): (End, End),
         lives: Vec<Arc<Life>>,
@@ -256,7 +287,7 @@ impl Net {
         receiver
     }
 
-    async fn pump<T: Send>(
+    async fn pump<T: prost::Message + Default>(
         &self,
         from: End,
         to: End,
@@ -282,6 +313,7 @@ impl Net {
                 SimRuntime::sleep(LOOK).await;
                 patience -= 1;
             }
+            let Ok(frame) = self.carry(frame) else { return };
             if patience == 0 || dead() || output.send(frame).await.is_err() {
                 return;
             }

@@ -24,6 +24,8 @@ pub enum Hazard {
     ApplyAheadOfLog,
     /// 7.6: a node votes on as if it had lost nothing.
     VoteAfterLoss,
+    /// Messages are believed without their checksum.
+    FlippedBitsBelieved,
     /// 1.6 and law 16: a worker's evidence is about another object than the one in the bucket.
     FalseEvidence,
 }

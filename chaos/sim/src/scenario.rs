@@ -31,8 +31,9 @@ pub struct Scenario {
     pub trims: u64,
     pub purges: u64,
     pub rewinds: u64,
-    /// Messages lost, in 1000.
+    /// Messages lost, in 1000, and such with a flipped bit.
     pub loss: u64,
+    pub flips: u64,
     /// Whether copies fail.
     pub failing_copies: bool,
     /// Virtual microseconds between full syncs.
@@ -65,6 +66,7 @@ impl Scenario {
             purges: 0,
             rewinds: 0,
             loss: 0,
+            flips: 0,
             failing_copies: false,
             full_sync_every_us: 3_600_000_000,
         }
@@ -89,6 +91,7 @@ impl Scenario {
             purges: 25,
             rewinds: 20,
             loss: 10,
+            flips: 2,
             failing_copies: true,
             full_sync_every_us: 20_000_000,
             ..Scenario::calm()
@@ -127,6 +130,7 @@ impl Scenario {
             lost_disks: 40,
             failed_flushes: 60,
             isolations: 40,
+            flips: 10,
             purges: 60,
             ..Scenario::mixed()
         }

@@ -117,6 +117,7 @@ async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<(u64,
     let mut faults = Faults::new(common.clone(), scenario.clone());
     common.set_faulty(scenario.failing_copies);
     common.net.set_loss(scenario.loss);
+    common.net.set_flips(scenario.flips);
     for _ in 0..scenario.steps {
         faults.step().await?;
         SimRuntime::sleep(Duration::from_micros(dice.between(STEP_US.0, STEP_US.1))).await;

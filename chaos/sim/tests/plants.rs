@@ -88,6 +88,13 @@ fn hazard_7_6_a_vote_after_a_loss_is_found() {
 }
 
 #[test]
+fn a_flipped_bit_that_is_believed_is_found() {
+    let scenario = Scenario { flips: 20, ..Scenario::mixed() };
+    let (seed, what) = find(Hazard::FlippedBitsBelieved, &scenario).expect("flipped bits that are believed do harm");
+    println!("FlippedBitsBelieved: seed {seed}: {what}");
+}
+
+#[test]
 fn law_16_evidence_about_nothing_is_found() {
     is_found(Hazard::FalseEvidence, &["synced", "promised"]);
 }

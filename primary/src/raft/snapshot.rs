@@ -11,6 +11,7 @@ use openraft::{BasicNode, SnapshotMeta};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How many checkpoints are kept.
@@ -46,25 +47,37 @@ pub enum CheckpointError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("the checkpoint is damaged: {0}")]
+    #[error("the checkpoint cannot be believed: {0}")]
     Dump(#[from] DumpError),
     #[error("the checkpoint's Raft position cannot be decoded: {0}")]
     Position(postcard::Error),
+}
+
+impl CheckpointError {
+    /// The bytes are wrong, and will be so at every further look.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            CheckpointError::Position(_) | CheckpointError::Dump(DumpError::Damaged(_) | DumpError::OtherDigest { .. })
+        )
+    }
 }
 
 /// The checkpoints of one node, newest last.
 pub struct Checkpoints {
     directory: Option<PathBuf>,
     memory: Mutex<Vec<(Meta, SnapshotBody)>>,
+    /// One was found damaged: another must take its place soon.
+    lost: AtomicBool,
 }
 
 impl Checkpoints {
     /// In memory only: for the simulator.
     pub fn in_memory() -> Self {
-        Checkpoints { directory: None, memory: Mutex::default() }
+        Checkpoints { directory: None, memory: Mutex::default(), lost: AtomicBool::new(false) }
     }
 
-    /// In a directory, which is created. Unfinished files are removed; what is there is listed, not yet verified.
+    /// In a directory, which is created. What is unfinished or damaged is removed.
     pub fn in_directory(directory: &Path) -> Result<Self, CheckpointError> {
         fs::create_dir_all(directory)?;
         let mut names: Vec<PathBuf> = vec![];
@@ -76,14 +89,19 @@ impl Checkpoints {
             }
         }
         names.sort();
-        let mut found = vec![];
+        let (mut found, mut lost) = (vec![], false);
         for path in names {
             match read_meta(&SnapshotBody::File(path.clone())) {
                 Ok(meta) => found.push((meta, SnapshotBody::File(path))),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged and is set aside"),
+                Err(error) if error.is_damage() => {
+                    tracing::error!(path = %path.display(), %error, "a checkpoint is damaged and is removed");
+                    fs::remove_file(&path)?;
+                    lost = true;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(Checkpoints { directory: Some(directory.to_owned()), memory: Mutex::new(found) })
+        Ok(Checkpoints { directory: Some(directory.to_owned()), memory: Mutex::new(found), lost: AtomicBool::new(lost) })
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Vec<(Meta, SnapshotBody)>> {
@@ -98,6 +116,11 @@ impl Checkpoints {
     /// All, newest first.
     pub fn all(&self) -> Vec<(Meta, SnapshotBody)> {
         self.kept().iter().rev().cloned().collect()
+    }
+
+    /// Whether one was lost and none was taken since.
+    pub fn lost_one(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Up to which Raft index (openraft's) the log may go: the older of two checkpoints (law 25).
@@ -142,7 +165,15 @@ impl Checkpoints {
             }
             Some(directory) => SnapshotBody::File(write_file(directory, meta, fill)?),
         };
-        verify(&body)?;
+        // Read back from the disk: what is kept is what was meant, and the state's rows give the digest that it keeps. A
+        // mismatch is damage of the state that was dumped, or of the one that a peer sent.
+        if let Err(error) = farshore_meta::verify_dump(&mut body.open()?) {
+            if let SnapshotBody::File(path) = &body {
+                fs::remove_file(path)?;
+            }
+            return Err(error.into());
+        }
+        self.lost.store(false, Ordering::Relaxed);
         let mut kept = self.kept();
         kept.retain(|(other, _)| other.last_log_id != meta.last_log_id);
         kept.push((meta.clone(), body.clone()));
