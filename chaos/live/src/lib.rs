@@ -14,6 +14,7 @@ pub mod blocks;
 pub mod differential;
 pub mod document;
 pub mod fuse;
+pub mod loopdisk;
 mod mount;
 pub mod play;
 pub mod process;
@@ -23,6 +24,7 @@ mod topology;
 pub mod tree;
 pub mod world;
 
+pub use loopdisk::{LoopDisk, require_loop_disks};
 pub use mount::{Mount, MountSpec};
 pub use random::Random;
 pub use world::{Output, World, WorldOptions, take_turn};

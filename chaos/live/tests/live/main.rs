@@ -4,8 +4,10 @@
 
 mod buckets;
 mod demo;
+mod disks;
 mod documents;
 mod heal;
+mod kills;
 mod lag;
 mod linear;
 mod mirror;

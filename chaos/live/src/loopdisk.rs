@@ -1,0 +1,100 @@
+//! A small disk of a node's own: an ext4 file system in a file. It can be filled, turn read-only, and lose its power.
+
+use crate::fuse::REQUIRE;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// EXT4_IOC_SHUTDOWN, and its flag for "as if the power was cut": what was not flushed is gone, the journal's part too.
+const SHUTDOWN: libc::c_ulong = 0x8004_587d;
+const NO_LOG_FLUSH: u32 = 2;
+
+/// Whether such disks can be made here. If not, says so loudly, and fails where mounts are required.
+#[must_use = "a test that cannot run must return"]
+pub fn require_loop_disks() -> bool {
+    let probe = Command::new("losetup").arg("--find").output();
+    if probe.is_ok_and(|probe| probe.status.success()) && Path::new("/usr/sbin/mkfs.ext4").exists() {
+        return true;
+    }
+    assert!(std::env::var(REQUIRE).as_deref() != Ok("1"), "{REQUIRE}=1 and there are no loop devices, or no mkfs.ext4");
+    eprintln!("\n*** SKIPPED, NOT PASSED: no loop devices, or no mkfs.ext4. ***\n");
+    false
+}
+
+/// The disk, mounted until it is dropped.
+pub struct LoopDisk {
+    image: PathBuf,
+    point: PathBuf,
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let ended = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(ended.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the test's own paths are UTF-8")
+}
+
+impl LoopDisk {
+    /// Makes an empty disk of so many MiB and mounts it on a directory.
+    pub fn new(image: &Path, mebibytes: u64, point: &Path) -> LoopDisk {
+        File::create(image).and_then(|file| file.set_len(mebibytes << 20)).expect("the temporary directory can be written");
+        run("mkfs.ext4", &["-q", "-F", text(image)]);
+        let disk = LoopDisk { image: image.to_owned(), point: point.to_owned() };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        run("mount", &["-o", "loop,errors=remount-ro", text(&self.image), text(&self.point)]);
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.point.join("ballast")
+    }
+
+    /// Takes all the space there is.
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut file = File::create(self.ballast()).expect("the disk can be written");
+        for size in [1 << 20, 4096] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+
+    /// Gives the space back.
+    pub fn empty(&self) {
+        fs::remove_file(self.ballast()).expect("the ballast is there");
+    }
+
+    /// Every further write and flush fails, as after an error of the disk.
+    pub fn turn_read_only(&self) {
+        run("mount", &["-o", "remount,abort", text(&self.point)]);
+    }
+
+    /// What was not flushed is lost, and nothing more is written.
+    pub fn cut_power(&self) {
+        let file = File::open(&self.point).expect("the disk is mounted");
+        // SAFETY: the call reads one u32, which outlives it.
+        let failed = unsafe { libc::ioctl(file.as_raw_fd(), SHUTDOWN as _, &NO_LOG_FLUSH) };
+        assert_eq!(failed, 0, "the disk cannot be shut down: {}", std::io::Error::last_os_error());
+    }
+
+    /// Mounts the disk anew with what is on it; nobody may use it meanwhile.
+    pub fn mend(&self) {
+        run("umount", &[text(&self.point)]);
+        self.mount();
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        // Lazily: the node that uses it is killed later, with its world.
+        let ended = Command::new("umount").args(["-l", text(&self.point)]).status();
+        if !ended.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted", self.point.display());
+        }
+    }
+}
