@@ -4,10 +4,9 @@
 use crate::disks::wait_equal;
 use farshore_live::{MountSpec, Random, World, WorldOptions, fuse, wait_for};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Rounds of an ordinary run.
@@ -24,20 +23,41 @@ fn from_env(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Creates files until told to stop; returns how many were acknowledged: those are numbered without a gap.
-fn write(directory: &Path, stop: &AtomicBool, acknowledged: &AtomicU64) -> u64 {
-    fs::create_dir(directory).unwrap();
-    for number in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            return number;
-        }
-        let mut file = File::create_new(directory.join(format!("f{number}"))).unwrap();
-        file.write_all(number.to_string().as_bytes()).unwrap();
-        // The close answers for the file: an error of it is one of this call.
-        file.sync_all().unwrap();
-        acknowledged.fetch_add(1, Ordering::Relaxed);
+/// Creates files until the file `stop` is there, each flushed, and notes outside the mount how many were acknowledged.
+const WRITER: &str = r#"
+mkdir "$1" || exit 1
+i=0
+while [ ! -e "$3" ]; do
+  printf %s $i | dd of="$1/f$i" conv=excl,fsync status=none || exit 1
+  i=$((i + 1))
+  echo $i > "$2"
+done
+"#;
+
+/// A writer of its own process: whoever has files open in a mount and forks waits for that mount in the child's exec,
+/// so that the one who kills and starts nodes must have none.
+struct Writer {
+    child: Child,
+    noted: PathBuf,
+}
+
+impl Writer {
+    fn start(directory: &Path, noted: PathBuf, stop: &Path) -> Writer {
+        let mut command = Command::new("sh");
+        command.args(["-c", WRITER, "writer"]).args([directory, &noted, stop]);
+        Writer { child: command.spawn().unwrap(), noted }
     }
-    unreachable!("the loop ends by itself")
+
+    /// How many creates were acknowledged so far.
+    fn count(&self) -> u64 {
+        fs::read_to_string(&self.noted).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn finish(mut self) -> u64 {
+        let ended = wait_for("a writer to end", SOON, || self.child.try_wait().unwrap());
+        assert!(ended.success(), "a call of a writer failed");
+        self.count()
+    }
 }
 
 #[test]
@@ -48,28 +68,21 @@ fn law_24_nothing_acknowledged_is_missing_after_kills_at_random_moments() {
     let (rounds, seed) = (from_env("FARSHORE_KILLS", ROUNDS), from_env("FARSHORE_SEED", 1));
     let world = World::start_with(WorldOptions::default(), SHORT);
     let mount = world.mount(MountSpec { name: "writer", ..MountSpec::default() });
-    let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
-    let counts: Vec<u64> = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (directory, stop, acknowledged) = (mount.join(&format!("w{writer}")), &stop, &acknowledged);
-                scope.spawn(move || write(&directory, stop, acknowledged))
-            })
-            .collect();
-        // Writers that wait for ever must not keep a failed test from ending.
-        let guard = StopOnDrop(&stop);
-        kill_rounds(&world, rounds, seed, &acknowledged);
-        drop(guard);
-        writers.into_iter().map(|writer| writer.join().expect("no call failed")).collect()
-    });
+    let notes = world.scratch("notes");
+    let stop = notes.join("stop");
+    let start = |writer| Writer::start(&mount.join(format!("w{writer}")), notes.join(format!("w{writer}")), &stop);
+    let writers: Vec<Writer> = (0..WRITERS).map(start).collect();
+    kill_rounds(&world, rounds, seed, &writers);
+    fs::write(&stop, "").unwrap();
+    let counts: Vec<u64> = writers.into_iter().map(Writer::finish).collect();
     mount.unmount();
     wait_equal(&world);
     println!("{rounds} rounds (seed {seed}), {} creates acknowledged", counts.iter().sum::<u64>());
     let reader = world.mount(MountSpec { name: "reader", ..MountSpec::default() });
     for (writer, count) in counts.iter().enumerate() {
-        let directory = reader.join(&format!("w{writer}"));
-        let names: BTreeSet<String> =
-            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let directory = reader.join(format!("w{writer}"));
+        let entries = fs::read_dir(&directory).unwrap();
+        let names: BTreeSet<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         let expected: BTreeSet<String> = (0..*count).map(|number| format!("f{number}")).collect();
         assert_eq!(names, expected, "writer {writer}");
         for number in [0, count / 2, count - 1] {
@@ -78,18 +91,10 @@ fn law_24_nothing_acknowledged_is_missing_after_kills_at_random_moments() {
     }
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn kill_rounds(world: &World, rounds: u64, seed: u64, acknowledged: &AtomicU64) {
+fn kill_rounds(world: &World, rounds: u64, seed: u64, writers: &[Writer]) {
+    let acknowledged = || writers.iter().map(Writer::count).sum::<u64>();
     let mut random = Random::new(seed);
     for round in 0..rounds {
-        let before = acknowledged.load(Ordering::Relaxed);
         // The moment itself is what is drawn: nothing is waited for.
         std::thread::sleep(Duration::from_millis(random.below(MOMENT_MS)));
         match random.below(4) {
@@ -98,8 +103,7 @@ fn kill_rounds(world: &World, rounds: u64, seed: u64, acknowledged: &AtomicU64) 
             _ => world.kill_node(NODES[random.below(3) as usize]),
         }
         world.up();
-        wait_for(&format!("a create to be acknowledged after round {round}"), SOON, || {
-            (acknowledged.load(Ordering::Relaxed) > before).then_some(())
-        });
+        let before = acknowledged();
+        wait_for(&format!("a create to be acknowledged after round {round}"), SOON, || (acknowledged() > before).then_some(()));
     }
 }
