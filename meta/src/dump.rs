@@ -184,13 +184,14 @@ pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpErr
 
 /// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load`] would believe.
 pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut found = Digest::default();
+    let mut found = RowHasher::new(Digest::default());
     let head = read_dump(input, &mut |space, key, value| {
         if space == Space::Shared && key != key::DIGEST {
-            found = add(found, key, value);
+            found.add(key, value);
         }
         Ok(())
     })?;
+    let found = found.digest();
     let whole = !head.spaces.contains(&Space::Shared) || found == head.digest;
     if whole { Ok(head) } else { Err(DumpError::OtherDigest { expected: head.digest, found }) }
 }

@@ -8,7 +8,7 @@ use crate::raft::log::{LogFailure, RaftLog};
 use crate::raft::snapshot::{CheckpointError, Checkpoints, restore};
 use crate::raft::types::Entry;
 use crate::raft::{DiskLog, DiskLogError, Found, stored};
-use crate::standing::{PURGED, Standing};
+use crate::wholeness::{PURGED, Wholeness};
 use farshore_changelog::{Disk, OsDisk};
 use farshore_meta::kv::{Lmdb, StorageError, Store};
 use farshore_types::{ClusterId, GroupId, NodeId};
@@ -70,7 +70,7 @@ pub struct OnDisk {
     pub checkpoints: Arc<Checkpoints>,
 }
 
-/// Opens or creates a node's directory. What cannot be trusted is given up, and the node's standing says that it has no
+/// Opens or creates a node's directory. What cannot be trusted is given up, and the node's wholeness says that it has no
 /// vote until the others have refilled it (law 24); `alone` there are no others, and the node does not start.
 pub fn open(directory: &Path, identity: &Identity, alone: bool) -> Result<OnDisk, BootError> {
     create_dir(directory)?;
@@ -139,8 +139,8 @@ impl LogDirectory {
         let Some(why) = damage.or(failure) else { return Ok((log, !given_up)) };
         self.must_have_peers(&why)?;
         tracing::error!(%why, "what follows is given up, and taken from the other nodes");
-        if !matches!(Standing::load(&log)?, Standing::Lost { .. }) {
-            Standing::healing(why).store(&log)?;
+        if !matches!(Wholeness::load(&log)?, Wholeness::Lost { .. }) {
+            Wholeness::healing(why).store(&log)?;
         }
         log.discard_untrusted()?;
         Ok((log, false))
@@ -155,49 +155,49 @@ impl LogDirectory {
         if let Some(path) = found.damaged.first() {
             let why = format!("both copies in {} were damaged", path.display());
             self.must_have_peers(&why)?;
-            let vote_is_kept = found.vote.is_some() && found.standing.is_some();
-            let standing = if vote_is_kept { Standing::healing(why) } else { Standing::lost(why) };
-            self.give_up(&self.of(found, standing))?;
+            let vote_is_kept = found.vote.is_some() && found.wholeness.is_some();
+            let wholeness = if vote_is_kept { Wholeness::healing(why) } else { Wholeness::lost(why) };
+            self.give_up(&self.of(found, wholeness))?;
             return Ok(true);
         }
         if found.segments {
             return Ok(false);
         }
-        if found.standing.is_none() && found.vote.is_none() {
-            self.give_up(&Standing::lost("its directory was empty"))?;
+        if found.wholeness.is_none() && found.vote.is_none() {
+            self.give_up(&Wholeness::lost("its directory was empty"))?;
             return Ok(false);
         }
-        if matches!(found.standing.as_deref().map(Standing::decode).transpose()?, Some(Standing::Lost { .. })) {
+        if matches!(found.wholeness.as_deref().map(Wholeness::decode).transpose()?, Some(Wholeness::Lost { .. })) {
             return Ok(false);
         }
         let why = format!("the log in {} was gone", self.path.display());
         self.must_have_peers(&why)?;
-        let standing = if found.vote.is_some() { Standing::healing(why) } else { Standing::lost(why) };
-        self.give_up(&standing)?;
+        let wholeness = if found.vote.is_some() { Wholeness::healing(why) } else { Wholeness::lost(why) };
+        self.give_up(&wholeness)?;
         Ok(true)
     }
 
     /// A vote that was lost before is not found again.
-    fn of(&self, found: &Found, standing: Standing) -> Standing {
-        match found.standing.as_deref().map(Standing::decode) {
-            Some(Ok(lost @ Standing::Lost { .. })) => lost,
-            _ => standing,
+    fn of(&self, found: &Found, wholeness: Wholeness) -> Wholeness {
+        match found.wholeness.as_deref().map(Wholeness::decode) {
+            Some(Ok(lost @ Wholeness::Lost { .. })) => lost,
+            _ => wholeness,
         }
     }
 
-    fn give_up(&self, standing: &Standing) -> Result<(), BootError> {
-        if let Some(trouble) = standing.trouble() {
+    fn give_up(&self, wholeness: &Wholeness) -> Result<(), BootError> {
+        if let Some(trouble) = wholeness.trouble() {
             tracing::warn!(%trouble, "the log in this directory begins anew");
         }
-        Ok(DiskLog::give_up(&self.path, &self.disk, standing)?)
+        Ok(DiskLog::give_up(&self.path, &self.disk, wholeness)?)
     }
 
     /// An empty log under the same vote.
     fn begin_anew(&self, why: &str) -> Result<DiskLog, BootError> {
         self.must_have_peers(why)?;
         let found = DiskLog::look(&self.path, &self.disk)?;
-        let standing = if found.vote.is_some() { Standing::healing(why) } else { Standing::lost(why) };
-        self.give_up(&self.of(&found, standing))?;
+        let wholeness = if found.vote.is_some() { Wholeness::healing(why) } else { Wholeness::lost(why) };
+        self.give_up(&self.of(&found, wholeness))?;
         Ok(DiskLog::open(&self.path, self.group, self.disk.clone())?.0)
     }
 }

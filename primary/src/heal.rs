@@ -1,5 +1,5 @@
 //! Healing: a node that lost what it had acknowledged takes it from the others, and has its vote again only then
-//! (law 24, hazard 7.6). What it may do meanwhile is its [`Standing`].
+//! (law 24, hazard 7.6). What it may do meanwhile is its [`Wholeness`].
 //!
 //! 1. *Lost*: it asks all other nodes for their votes and takes the highest one as its own, so that no leader of an older
 //!    vote can count it.
@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::raft::log::LogFailure;
 use crate::raft::types::{LeaderId, LogId, Types};
 use crate::raft::{Observer, PeerCall, PeerError};
-use crate::standing::{Lead, Learned, Question, Standing, Told, goal, learn, vote_of};
+use crate::wholeness::{Lead, Learned, Question, Told, Wholeness, goal, learn, vote_of};
 use farshore_meta::kv::Store;
 use openraft::impls::Vote;
 use openraft::raft::VoteRequest;
@@ -25,23 +25,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A node that does not answer in so long is asked again in the next round.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A node's standing in memory.
+/// A node's wholeness in memory.
 pub struct Healing {
-    standing: Mutex<Standing>,
+    wholeness: Mutex<Wholeness>,
     /// A leader knows of the healing, so that it may find the log shorter than it was.
     announced: AtomicBool,
 }
 
 impl Healing {
-    pub fn new(standing: Standing) -> Healing {
-        Healing { standing: Mutex::new(standing), announced: AtomicBool::new(false) }
+    pub fn new(wholeness: Wholeness) -> Healing {
+        Healing { wholeness: Mutex::new(wholeness), announced: AtomicBool::new(false) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Wholeness> {
+        self.wholeness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn standing(&self) -> Standing {
+    pub fn wholeness(&self) -> Wholeness {
         self.lock().clone()
     }
 
@@ -49,8 +49,8 @@ impl Healing {
     pub fn admit(&self, call: PeerCall) -> Result<(), PeerError> {
         let follows = self.announced.load(Ordering::SeqCst);
         match (&*self.lock(), call) {
-            (Standing::Member, _) | (_, PeerCall::Standing | PeerCall::Found) => Ok(()),
-            (Standing::Healing { .. }, PeerCall::Append | PeerCall::Snapshot) if follows => Ok(()),
+            (Wholeness::Member, _) | (_, PeerCall::Heal | PeerCall::Found) => Ok(()),
+            (Wholeness::Healing { .. }, PeerCall::Append | PeerCall::Snapshot) if follows => Ok(()),
             _ => Err(PeerError("this node lost something and has no vote until it is refilled".to_owned())),
         }
     }
@@ -67,7 +67,7 @@ pub fn spawn<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) {
 async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
     loop {
         let Some(node) = node.upgrade() else { return };
-        if node.hub.stop_reason().is_some() || node.healing.standing() == Standing::Member {
+        if node.hub.stop_reason().is_some() || node.healing.wholeness() == Wholeness::Member {
             return;
         }
         if let Err(failure) = step(&node).await {
@@ -80,20 +80,20 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
 }
 
 async fn step<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), LogFailure> {
-    match node.healing.standing() {
-        Standing::Member => Ok(()),
-        Standing::Lost { why } => regain_vote(node, why).await,
-        Standing::Healing { why, until } if until.is_none() || !node.healing.announced.load(Ordering::SeqCst) => {
+    match node.healing.wholeness() {
+        Wholeness::Member => Ok(()),
+        Wholeness::Lost { why } => regain_vote(node, why).await,
+        Wholeness::Healing { why, until } if until.is_none() || !node.healing.announced.load(Ordering::SeqCst) => {
             let told = ask_others(node).await;
             let Some(found) = goal(vote_of(&*node.log)?, &told) else { return Ok(()) };
-            node.enter(Standing::Healing { why, until: Some(until.unwrap_or(found)) })?;
+            node.enter(Wholeness::Healing { why, until: Some(until.unwrap_or(found)) })?;
             node.healing.announced.store(true, Ordering::SeqCst);
             Ok(())
         }
-        Standing::Healing { until, .. } => {
+        Wholeness::Healing { until, .. } => {
             if node.raft_metrics().last_applied.map(|id| id.index) >= until {
                 node.log.forget_failure()?;
-                node.enter(Standing::Member)?;
+                node.enter(Wholeness::Member)?;
                 tracing::info!("this node is refilled from the others and has its vote again");
             }
             Ok(())
@@ -103,17 +103,17 @@ async fn step<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), L
 
 async fn regain_vote<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, why: String) -> Result<(), LogFailure> {
     let told = ask_others(node).await;
-    if !matches!(node.healing.standing(), Standing::Lost { .. }) {
+    if !matches!(node.healing.wholeness(), Wholeness::Lost { .. }) {
         // Founded meanwhile.
         return Ok(());
     }
     match learn(&told) {
         Learned::Wait(what) => tracing::debug!(what, "the vote cannot be learned yet"),
         Learned::Nothing => {}
-        Learned::NeverVoted => node.enter(Standing::Member)?,
+        Learned::NeverVoted => node.enter(Wholeness::Member)?,
         Learned::Vote(vote) => {
             if node.adopt(vote).await {
-                node.enter(Standing::healing(why))?;
+                node.enter(Wholeness::healing(why))?;
             }
         }
     }
@@ -124,7 +124,7 @@ async fn regain_vote<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, why: Str
 async fn ask_others<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Vec<Option<Told>> {
     let question = encode(&Question { node: node.config.id.0 });
     let answers = node.others().map(|(id, address)| {
-        let call = node.transport.call(id, address, PeerCall::Standing, question.clone(), ANSWER);
+        let call = node.transport.call(id, address, PeerCall::Heal, question.clone(), ANSWER);
         async move { postcard::from_bytes(&call.await.ok()?).ok() }
     });
     futures::future::join_all(answers).await
@@ -137,7 +137,7 @@ fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// What is wrong with this node, though it runs (law 28).
     pub fn trouble(&self) -> Option<String> {
-        self.healing.standing().trouble()
+        self.healing.wholeness().trouble()
     }
 
     fn others(&self) -> impl Iterator<Item = (u64, &str)> {
@@ -146,10 +146,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     }
 
     /// Durable first: a restart in the middle must not vote.
-    fn enter(&self, standing: Standing) -> Result<(), LogFailure> {
-        standing.store(&*self.log)?;
-        let whole = standing == Standing::Member;
-        *self.healing.lock() = standing;
+    fn enter(&self, wholeness: Wholeness) -> Result<(), LogFailure> {
+        wholeness.store(&*self.log)?;
+        let whole = wholeness == Wholeness::Member;
+        *self.healing.lock() = wholeness;
         if whole {
             self.raft.runtime_config().elect(true);
         }
@@ -177,7 +177,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let kept = vote_of(&*self.log).map_err(failed)?;
         let metrics = self.raft_metrics();
         let blank = self.is_blank().map_err(failed)?;
-        let lost = matches!(self.healing.standing(), Standing::Lost { .. });
+        let lost = matches!(self.healing.wholeness(), Wholeness::Lost { .. });
         let leads = metrics.state == ServerState::Leader
             && metrics.vote.committed
             && kept.is_some_and(|kept| kept.leader_id == metrics.vote.leader_id);
@@ -212,7 +212,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let failed = |failure: LogFailure| PeerError(failure.to_string());
         let blank = self.is_blank().map_err(failed)?;
         if blank {
-            self.enter(Standing::Member).map_err(failed)?;
+            self.enter(Wholeness::Member).map_err(failed)?;
         }
         Ok(blank)
     }

@@ -23,8 +23,8 @@ mod proposal;
 pub mod raft;
 mod reset;
 mod snapshot_feed;
-pub mod standing;
 pub mod telemetry;
+pub mod wholeness;
 
 pub use apply::{ApplyError, Effect, apply};
 pub use node::{Node, NodeConfig, NodeParts, Pending, ProposeError, StartError};

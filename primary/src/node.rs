@@ -12,7 +12,7 @@ use crate::raft::log::RaftLog;
 use crate::raft::snapshot::{Checkpoints, Meta};
 use crate::raft::types::{Payload, Response, Types};
 use crate::raft::{Committed, LogStore, Machine, MachineLog, Network, PeerCall, PeerError, PeerTransport};
-use crate::standing::Standing;
+use crate::wholeness::Wholeness;
 use farshore_meta::Header;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_types::{ClusterId, LogTime, NodeId, SharedBody, SharedEntry};
@@ -109,7 +109,7 @@ pub enum ProposeError {
 /// The answer to a proposal that is under way.
 pub type Pending<R> = openraft::alias::OneshotReceiverOf<Types<R>, ClientWriteResult<Types<R>>>;
 
-fn raft_config(node: &NodeConfig, standing: &Standing) -> Result<Arc<Config>, StartError> {
+fn raft_config(node: &NodeConfig, wholeness: &Wholeness) -> Result<Arc<Config>, StartError> {
     let config = Config {
         cluster_name: node.volume.clone(),
         heartbeat_interval: node.heartbeat.as_millis() as u64,
@@ -121,7 +121,7 @@ fn raft_config(node: &NodeConfig, standing: &Standing) -> Result<Arc<Config>, St
         // give the index of an entry that it lost, and a follower has, to another one: two entries under one log id.
         enable_leader_restore: Some(false),
         // Who has no vote does not ask for others' (law 24).
-        enable_elect: *standing == Standing::Member,
+        enable_elect: *wholeness == Wholeness::Member,
         // Our own checkpoints decide what the log may lose: mirrors still need it (law 25).
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX / 2,
@@ -134,7 +134,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Starts consensus and the leader's tasks. The node answers once its cluster was initialised.
     pub async fn start(parts: NodeParts<S>) -> Result<Arc<Self>, StartError> {
         let NodeParts { config, store, log, checkpoints, transport, host } = parts;
-        let standing = Standing::load(&*log)?;
+        let wholeness = Wholeness::load(&*log)?;
         let hub = Arc::new(Hub::new(host.clone()));
         let flushed = Arc::new(Notify::new());
         let committed = Committed::default();
@@ -142,7 +142,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let machine = Machine::new(config.cluster, store.clone(), seen, checkpoints.clone(), hub.clone(), host.clone());
         let raft = Raft::new(
             config.id.0,
-            raft_config(&config, &standing)?,
+            raft_config(&config, &wholeness)?,
             Network::<R>::new(transport.clone()),
             LogStore::<R>::new(log.clone(), flushed, committed),
             machine,
@@ -162,7 +162,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             hub,
             raft,
             transport,
-            healing: Healing::new(standing),
+            healing: Healing::new(wholeness),
             last_time: AtomicU64::new(0),
         });
         crate::ingress::spawn(&node, queues);
@@ -299,7 +299,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             PeerCall::TransferLeader => {
                 answer(self.raft.handle_transfer_leader(request(body)?).await.map_err(RaftError::<Types<R>>::Fatal))
             }
-            PeerCall::Standing => answer(self.tell(request(body)?).await),
+            PeerCall::Heal => answer(self.tell(request(body)?).await),
             PeerCall::Found => answer(self.be_founded()),
             PeerCall::Snapshot => Err(PeerError("a snapshot is a stream".to_owned())),
         }

@@ -7,7 +7,7 @@ use farshore_meta::kv::{KvRead, Memory, Space, StorageError, Store};
 use farshore_primary::raft::MemoryLog;
 use farshore_primary::raft::log::{Flushed, LogFailure, RaftLog, Record};
 use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore};
-use farshore_primary::standing::Standing;
+use farshore_primary::wholeness::Wholeness;
 use farshore_types::RaftIndex;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
@@ -46,17 +46,17 @@ impl SimDisk {
 
     /// Whether the node on this disk has all that it ever acknowledged.
     pub fn is_whole(&self) -> bool {
-        Standing::load(&self.log).is_ok_and(|standing| standing == Standing::Member)
+        Wholeness::load(&self.log).is_ok_and(|wholeness| wholeness == Wholeness::Member)
     }
 
     /// What the opening of a node's directory does after a flush that failed.
     pub fn distrust(&self) -> Result<(), LogFailure> {
-        Standing::healing("an earlier flush had failed").store(&self.log)
+        Wholeness::healing("an earlier flush had failed").store(&self.log)
     }
 
     /// What the opening of a node's directory does with damage: the log ends before it, and the node has no vote.
-    pub fn lose_from(&self, from: RaftIndex, standing: &Standing) -> Result<(), LogFailure> {
-        standing.store(&self.log)?;
+    pub fn lose_from(&self, from: RaftIndex, wholeness: &Wholeness) -> Result<(), LogFailure> {
+        wholeness.store(&self.log)?;
         self.log.truncate_after(RaftIndex(from.0.saturating_sub(1)))
     }
 

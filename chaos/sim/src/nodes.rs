@@ -13,7 +13,7 @@ use farshore_mirror::TailConfig;
 use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::snapshot::Checkpoints;
 use farshore_primary::raft::stored;
-use farshore_primary::standing::Standing;
+use farshore_primary::wholeness::Wholeness;
 use farshore_primary::{Node, NodeConfig, NodeParts, local};
 use farshore_types::{ClusterId, NodeId, RaftIndex};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
@@ -152,7 +152,7 @@ fn lose(stage: &mut Stage, dice: &Arc<Dice>, loss: Loss) -> Result<(), String> {
         stage.store = Memory::new();
         stage.checkpoints = Arc::new(Checkpoints::in_memory());
         stage.looked = Default::default();
-        return if forgets { Standing::Member.store(&stage.disk).map_err(|error| text(&error)) } else { Ok(()) };
+        return if forgets { Wholeness::Member.store(&stage.disk).map_err(|error| text(&error)) } else { Ok(()) };
     }
     stage.disk = stage.disk.survivor();
     let checkpoints = copy_checkpoints(&stage.checkpoints).map_err(|error| text(&error))?;
@@ -163,9 +163,9 @@ fn lose(stage: &mut Stage, dice: &Arc<Dice>, loss: Loss) -> Result<(), String> {
         stage.looked = Default::default();
     }
     if loss == Loss::Log {
-        let standing = if forgets { Standing::Member } else { Standing::healing("the log was damaged") };
+        let wholeness = if forgets { Wholeness::Member } else { Wholeness::healing("the log was damaged") };
         let from = RaftIndex(dice.between(1, stage.disk.durable().0.max(1) + 1));
-        stage.disk.lose_from(from, &standing).map_err(|error| text(&error))?;
+        stage.disk.lose_from(from, &wholeness).map_err(|error| text(&error))?;
         // As consensus does at its start: what a checkpoint has, the log need not have.
         let applied = local::applied(&*stage.store.read().map_err(|error| text(&error))?).map_err(|error| text(&error))?;
         if let Some(applied) = applied.log_id.map(|id| stored(id.index)).filter(|applied| *applied > stage.disk.durable()) {

@@ -129,7 +129,7 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
             Kind::Vote => PeerCall::Vote,
             Kind::PreVote => PeerCall::PreVote,
             Kind::TransferLeader => PeerCall::TransferLeader,
-            Kind::Standing => PeerCall::Standing,
+            Kind::Heal => PeerCall::Heal,
             Kind::Found => PeerCall::Found,
         };
         let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;

@@ -81,7 +81,7 @@ impl PeerTransport for GrpcTransport {
             PeerCall::Vote => Kind::Vote,
             PeerCall::PreVote => Kind::PreVote,
             PeerCall::TransferLeader => Kind::TransferLeader,
-            PeerCall::Standing => Kind::Standing,
+            PeerCall::Heal => Kind::Heal,
             PeerCall::Found => Kind::Found,
             PeerCall::Snapshot => return Box::pin(async { Err(PeerError("a snapshot is a stream".to_owned())) }),
         };

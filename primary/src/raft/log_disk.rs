@@ -3,7 +3,7 @@
 use super::log::{Flushed, LogFailure, RaftLog, Record};
 use super::log_store::stored;
 use super::types::LogId;
-use crate::standing::{PURGED, STANDING, Standing, VOTE};
+use crate::wholeness::{PURGED, VOTE, WHOLENESS, Wholeness};
 use farshore_changelog::{Disk, FAILURE_MARK, Log, LogError, Options, Recovered, SmallFile, SmallFileError};
 use farshore_types::{GroupId, RaftIndex};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub enum DiskLogError {
 #[derive(Debug, Default)]
 pub struct Found {
     pub vote: Option<Vec<u8>>,
-    pub standing: Option<Vec<u8>>,
+    pub wholeness: Option<Vec<u8>>,
     /// There is a log.
     pub segments: bool,
     /// Small files of which no copy can be read.
@@ -76,7 +76,7 @@ impl DiskLog {
         for (name, value) in [
             (Path::new(VOTE), &mut found.vote),
             (Path::new(PURGED), &mut None),
-            (Path::new(STANDING), &mut found.standing),
+            (Path::new(WHOLENESS), &mut found.wholeness),
             (&mark, &mut None),
         ] {
             match SmallFile::open(disk.clone(), &directory.join(name)) {
@@ -89,11 +89,11 @@ impl DiskLog {
         Ok(found)
     }
 
-    /// Gives up the whole log, and the vote too if the standing says that it is lost. The standing is durable before
+    /// Gives up the whole log, and the vote too if the wholeness says that it is lost. The wholeness is durable before
     /// anything goes, so that no crash leaves a log that is short and a node that votes.
-    pub fn give_up(directory: &Path, disk: &Arc<dyn Disk>, standing: &Standing) -> Result<(), DiskLogError> {
-        SmallFile::anew(disk.clone(), &directory.join(STANDING)).store(&standing.encode())?;
-        let vote = matches!(standing, Standing::Lost { .. }).then_some(VOTE);
+    pub fn give_up(directory: &Path, disk: &Arc<dyn Disk>, wholeness: &Wholeness) -> Result<(), DiskLogError> {
+        SmallFile::anew(disk.clone(), &directory.join(WHOLENESS)).store(&wholeness.encode())?;
+        let vote = matches!(wholeness, Wholeness::Lost { .. }).then_some(VOTE);
         let segments = directory.join(SEGMENTS);
         let mut gone: Vec<PathBuf> = [Some(PURGED), vote].into_iter().flatten().map(|name| directory.join(name)).collect();
         gone.extend(listed(&segments, disk)?.into_iter().map(|name| segments.join(name)));

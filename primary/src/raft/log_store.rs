@@ -5,7 +5,7 @@
 use super::applier::Committed;
 use super::log::{LogFailure, RaftLog};
 use super::types::{Entry, LogId, Types};
-use crate::standing::{PURGED, VOTE};
+use crate::wholeness::{PURGED, VOTE};
 use farshore_types::RaftIndex;
 use openraft::alias::VoteOf;
 use openraft::storage::{IOFlushed, RaftLogStorage};

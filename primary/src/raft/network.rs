@@ -26,7 +26,7 @@ pub enum PeerCall {
     /// A snapshot; it has a call of its own.
     Snapshot,
     /// A node without a vote asks what the others know (law 24).
-    Standing,
+    Heal,
     /// A cluster is about to be made.
     Found,
 }

@@ -1,7 +1,7 @@
 //! What a node may do in its cluster: a durable word, and what peers tell each other about it. Values only.
 //!
 //! A node whose disk lost something that it had acknowledged, or a vote that it had given, must not vote as if it had
-//! not: an acknowledged entry could be lost (hazard 7.6, law 24). Its standing says so until it is whole again, also
+//! not: an acknowledged entry could be lost (hazard 7.6, law 24). Its wholeness says so until it is whole again, also
 //! through restarts. `docs/decisions/0020-healing.md` has the argument.
 
 use crate::raft::log::{LogFailure, RaftLog};
@@ -10,7 +10,7 @@ use openraft::impls::Vote;
 use serde::{Deserialize, Serialize};
 
 /// The small file that keeps it, beside the log.
-pub const STANDING: &str = "standing";
+pub const WHOLENESS: &str = "wholeness";
 /// The small files of consensus itself.
 pub const VOTE: &str = "vote";
 pub const PURGED: &str = "purged";
@@ -19,7 +19,7 @@ const WHY_MAX: usize = 1024;
 
 /// What a node may do. The variants are persisted: append, never reorder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum Wholeness {
     /// Everything.
     Member,
     /// It does not know what an earlier life in this directory had voted: it answers no leader and no candidate.
@@ -29,51 +29,51 @@ pub enum Standing {
     Healing { why: String, until: Option<u64> },
 }
 
-impl Standing {
-    pub fn lost(why: impl Into<String>) -> Standing {
-        Standing::Lost { why: cut(why.into()) }
+impl Wholeness {
+    pub fn lost(why: impl Into<String>) -> Wholeness {
+        Wholeness::Lost { why: cut(why.into()) }
     }
 
-    pub fn healing(why: impl Into<String>) -> Standing {
-        Standing::Healing { why: cut(why.into()), until: None }
+    pub fn healing(why: impl Into<String>) -> Wholeness {
+        Wholeness::Healing { why: cut(why.into()), until: None }
     }
 
     /// The kept word. A log without one is an older node's, which was never asked to forget anything, or a new one.
-    pub fn load(log: &dyn RaftLog) -> Result<Standing, LogFailure> {
-        let kept = log.load_small(STANDING)?.map(|bytes| Standing::decode(&bytes)).transpose()?;
+    pub fn load(log: &dyn RaftLog) -> Result<Wholeness, LogFailure> {
+        let kept = log.load_small(WHOLENESS)?.map(|bytes| Wholeness::decode(&bytes)).transpose()?;
         let is_new =
             || Ok::<_, LogFailure>(log.last().0 == 0 && log.load_small(VOTE)?.is_none() && log.load_small(PURGED)?.is_none());
         match kept {
             Some(kept) => Ok(kept),
-            None if is_new()? => Ok(Standing::lost("its directory was empty")),
-            None => Ok(Standing::Member),
+            None if is_new()? => Ok(Wholeness::lost("its directory was empty")),
+            None => Ok(Wholeness::Member),
         }
     }
 
     /// Keeps it; durable when this returns.
     pub fn store(&self, log: &dyn RaftLog) -> Result<(), LogFailure> {
-        log.store_small(STANDING, &self.encode())
+        log.store_small(WHOLENESS, &self.encode())
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("a standing always serialises into memory")
+        postcard::to_stdvec(self).expect("a wholeness always serialises into memory")
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Standing, LogFailure> {
-        postcard::from_bytes(bytes).map_err(|error| LogFailure(format!("the node's standing cannot be read: {error}")))
+    pub fn decode(bytes: &[u8]) -> Result<Wholeness, LogFailure> {
+        postcard::from_bytes(bytes).map_err(|error| LogFailure(format!("the node's wholeness cannot be read: {error}")))
     }
 
     /// What `status` says of it; `None`: all is well.
     pub fn trouble(&self) -> Option<String> {
         match self {
-            Standing::Member => None,
-            Standing::Lost { why } => Some(format!(
+            Wholeness::Member => None,
+            Wholeness::Lost { why } => Some(format!(
                 "{why}: this node has no vote, and takes nothing until every other node of its cluster has told its own"
             )),
-            Standing::Healing { why, until: None } => {
+            Wholeness::Healing { why, until: None } => {
                 Some(format!("{why}: this node has no vote until a leader has told how far it must be refilled"))
             }
-            Standing::Healing { why, .. } => Some(format!("{why}: this node has no vote until it is refilled from the others")),
+            Wholeness::Healing { why, .. } => Some(format!("{why}: this node has no vote until it is refilled from the others")),
         }
     }
 }
@@ -203,25 +203,25 @@ mod tests {
     }
 
     #[test]
-    fn law_26_the_bytes_of_a_standing_stay() {
-        assert_eq!(Standing::Member.encode(), [0]);
-        assert_eq!(Standing::lost("ab").encode(), [1, 2, b'a', b'b']);
-        assert_eq!(Standing::healing("ab").encode(), [2, 2, b'a', b'b', 0]);
-        let until = Standing::Healing { why: "ab".to_owned(), until: Some(300) };
+    fn law_26_the_bytes_of_a_wholeness_stay() {
+        assert_eq!(Wholeness::Member.encode(), [0]);
+        assert_eq!(Wholeness::lost("ab").encode(), [1, 2, b'a', b'b']);
+        assert_eq!(Wholeness::healing("ab").encode(), [2, 2, b'a', b'b', 0]);
+        let until = Wholeness::Healing { why: "ab".to_owned(), until: Some(300) };
         assert_eq!(until.encode(), [2, 2, b'a', b'b', 1, 0xAC, 2]);
-        assert_eq!(Standing::decode(&until.encode()).unwrap(), until);
-        assert!(Standing::decode(&[9]).is_err());
+        assert_eq!(Wholeness::decode(&until.encode()).unwrap(), until);
+        assert!(Wholeness::decode(&[9]).is_err());
     }
 
     #[test]
     fn a_log_without_a_word_is_new_or_an_older_nodes() {
         let log = MemoryLog::default();
-        assert!(matches!(Standing::load(&log).unwrap(), Standing::Lost { .. }));
+        assert!(matches!(Wholeness::load(&log).unwrap(), Wholeness::Lost { .. }));
         log.store_small(VOTE, &[]).unwrap();
-        assert_eq!(Standing::load(&log).unwrap(), Standing::Member);
-        let long = Standing::healing("é".repeat(4000));
+        assert_eq!(Wholeness::load(&log).unwrap(), Wholeness::Member);
+        let long = Wholeness::healing("é".repeat(4000));
         long.store(&log).unwrap();
-        assert_eq!(Standing::load(&log).unwrap(), long);
+        assert_eq!(Wholeness::load(&log).unwrap(), long);
         assert!(long.encode().len() <= farshore_changelog::MAX_SMALL_BYTES);
     }
 }
