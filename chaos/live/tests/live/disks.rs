@@ -1,7 +1,7 @@
 //! Disks that lose, fill up, turn read-only or are replaced: the node says so, the cluster goes on, and what was lost
 //! comes back from the others (issue points 2 and 3; laws 24, 25, 28).
 
-use farshore_live::{LoopDisk, World, WorldOptions, require_loop_disks, wait_for};
+use farshore_live::{LoopDisk, Random, World, WorldOptions, require_loop_disks, wait_for};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -283,4 +283,40 @@ fn law_24_a_power_cut_under_the_real_binary_loses_nothing_acknowledged() {
     fs::rename(away.with_extension("away"), &away).unwrap();
     world.up();
     wait_equal(&world);
+}
+
+#[test]
+fn law_25_a_node_killed_while_it_takes_a_snapshot_comes_back_whole() {
+    let world = World::start_with(WorldOptions { nodes: 3, ..WorldOptions::default() }, SHORT);
+    let node = follower(&world);
+    let leader = world.wait_leader("us-east");
+    let end = Instant::now() + 2 * SOON;
+    for round in 0.. {
+        put(&world, &format!("file{round}"), b"acknowledged");
+        if directory(&world, &leader).join("log/purged").exists() {
+            break;
+        }
+        assert!(Instant::now() < end, "{leader} does not cut its log");
+    }
+    let mut random = Random::new(7);
+    for round in 0..4 {
+        if world.pids().contains_key(node) {
+            world.kill_node(node);
+        }
+        // An empty directory makes it need a snapshot again.
+        fs::remove_dir_all(directory(&world, node)).unwrap();
+        let asked = |world: &World| log_of(world, node).matches("receiving a snapshot from the leader").count();
+        let before = asked(&world);
+        let alone = Alone::start(&world, node);
+        wait_for("a snapshot to be on its way", SOON, || (asked(&world) > before).then_some(()));
+        // The moment itself is what is drawn.
+        std::thread::sleep(Duration::from_millis(random.below(30)));
+        drop(alone);
+        if round % 2 == 1 {
+            forget_boot(&world, node);
+        }
+        world.up();
+        wait_equal(&world);
+    }
+    assert_eq!(get(&world, "file0"), b"acknowledged");
 }
