@@ -30,6 +30,19 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("farshore-ceiling", &[]),
     // A client like others.
     ("farshore-bench", &["farshore-client", "farshore-wire", "farshore-objects", "farshore-types"]),
+    // A node without its network.
+    (
+        "farshore-engine",
+        &[
+            "farshore-mirror",
+            "farshore-primary",
+            "farshore-syncer",
+            "farshore-meta",
+            "farshore-changelog",
+            "farshore-wire",
+            "farshore-types",
+        ],
+    ),
 ];
 
 const ALL: [&str; 12] = [
