@@ -45,6 +45,10 @@ pub enum Command {
     Stat(commands::paths::StatArgs),
     /// A client that only copies blocks
     Worker(commands::worker::Args),
+    /// Write and read big and small files, on a mount or by sessions
+    Bench(commands::bench::Args),
+    /// Make, stat and remove directories and files, on a mount or by sessions
+    Mdtest(commands::mdtest::Args),
     /// Run one metadata node
     Node(commands::node::Args),
     /// Run the server of an embedded bucket

@@ -6,6 +6,7 @@ mod connect;
 mod demo;
 mod error;
 mod files;
+mod measure;
 mod node_metrics;
 mod output;
 mod render;
@@ -71,6 +72,8 @@ async fn run(command: Command) -> Done {
         Command::Rm(args) => commands::paths::rm(args).await,
         Command::Stat(args) => commands::paths::stat(args).await,
         Command::Worker(args) => commands::worker::run(args).await,
+        Command::Bench(args) => commands::bench::run(args).await,
+        Command::Mdtest(args) => commands::mdtest::run(args).await,
         Command::Node(args) => commands::node::run(args).await,
         Command::Bucket(args) => commands::bucket::run(args).await,
         Command::Console(args) => commands::console::run(args).await,

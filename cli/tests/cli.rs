@@ -55,8 +55,6 @@ fn verbs_of_a_later_version_say_so_with_exit_code_2() {
         "switchover",
         "failover",
         "failback",
-        "bench",
-        "mdtest",
         "fsck",
         "gc",
         "doctor",

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 
 /// The verb, and what it will do.
-pub const LATER: [(&str, &str); 35] = [
+pub const LATER: [(&str, &str); 33] = [
     ("plan", "show the difference between the declared and the running world"),
     ("apply", "make the difference between the declared and the running world"),
     ("destroy", "destroy a volume"),
@@ -12,8 +12,6 @@ pub const LATER: [(&str, &str); 35] = [
     ("switchover", "move the primary, planned"),
     ("failover", "move the primary, after a loss"),
     ("failback", "bring the old region back"),
-    ("bench", "measure a mount"),
-    ("mdtest", "measure a mount's metadata"),
     ("fsck", "check a volume"),
     ("gc", "collect objects that nothing names"),
     ("doctor", "check rights, rules, clocks and disks"),

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+pub mod bench;
 pub mod bucket;
 pub mod console;
 pub mod demo;
@@ -9,6 +10,7 @@ pub mod heal;
 pub mod history;
 pub mod lag;
 pub mod later;
+pub mod mdtest;
 pub mod mount;
 pub mod node;
 pub mod paths;

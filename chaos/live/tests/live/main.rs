@@ -10,6 +10,7 @@ mod heal;
 mod kills;
 mod lag;
 mod linear;
+mod measure;
 mod mirror;
 mod posix;
 mod restart;
