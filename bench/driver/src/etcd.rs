@@ -2,9 +2,12 @@
 //!
 //! Only the fields that are needed of etcd's messages are written here; numbers and names are etcd's (rpc.proto, version 3.4).
 
+use crate::cpu::{Cpu, Watch};
 use crate::error::BenchError;
 use crate::times::{LoadFigures, Times};
 use prost::Message;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +29,16 @@ pub struct Args {
     callers: usize,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Its processes, separated by commas, to say what CPU time a put takes
+    #[arg(long, value_delimiter = ',')]
+    pids: Vec<u32>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    #[serde(flatten)]
+    load: LoadFigures,
+    cpu_per_op: BTreeMap<String, Cpu>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -53,7 +66,7 @@ struct StatusResponse {
     leader: u64,
 }
 
-pub async fn run(args: Args) -> Result<LoadFigures, BenchError> {
+pub async fn run(args: Args) -> Result<Figures, BenchError> {
     let leader = leader(&args.members).await?;
     let connections = if args.callers >= CALLERS_FOR_MORE { CONNECTIONS } else { 1 };
     let mut channels = Vec::new();
@@ -61,6 +74,7 @@ pub async fn run(args: Args) -> Result<LoadFigures, BenchError> {
         channels.push(connect(&leader).await?);
     }
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    let watch = Watch::of(args.pids.iter().map(|pid| ("etcd".to_owned(), *pid)).collect());
     let begun = Instant::now();
     let until = begun + Duration::from_secs_f64(args.seconds);
     let callers = (0..args.callers).map(|caller| {
@@ -80,7 +94,8 @@ pub async fn run(args: Args) -> Result<LoadFigures, BenchError> {
     for caller in futures::future::join_all(callers).await {
         all.extend(caller.map_err(|error| BenchError::new("put", error))??);
     }
-    Ok(all.load(args.callers, begun.elapsed()))
+    let ran = begun.elapsed();
+    Ok(Figures { cpu_per_op: watch.per_op(all.count()), load: all.load(args.callers, ran) })
 }
 
 /// The member that says of itself that it leads: a put on another one would be forwarded, which costs.

@@ -1,19 +1,22 @@
 //! Drives a running world, or an etcd, without FUSE, and prints what it saw as JSON. It judges nothing.
 //!
-//! `creates` and `lag` speak to the volume as every client does, by its session; `synced` waits for the ledger; `etcd-puts`
-//! is the same load on etcd; `report` makes the committed files out of the parts of a run.
+//! `creates`, `lookups`, `stats` and `lag` speak to the volume as every client does, by its session; `synced` waits for the
+//! ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
 
-mod creates;
+mod cpu;
 mod error;
 mod etcd;
 mod lag;
+mod load;
 mod report;
 mod synced;
 mod times;
+mod tree;
 mod world;
 
 use clap::{Parser, Subcommand};
 use error::BenchError;
+use load::What;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -27,13 +30,19 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Creates files, each caller in a directory of its own, as fast as answers come
-    Creates(creates::Args),
+    Creates(load::Args),
+    /// Looks names up, as fast as answers come
+    Lookups(load::Args),
+    /// Asks for attributes, as fast as answers come
+    Stats(load::Args),
     /// Creates files at a fixed rate and watches how far the mirror's metadata is behind
     Lag(lag::Args),
     /// Waits until no region's bucket owes a block
     Synced(synced::Args),
     /// Puts values into an etcd, as fast as answers come
     EtcdPuts(etcd::Args),
+    /// Writes a tree of small files, the same in each run
+    Tree(tree::Args),
     /// Writes the result files from the parts of a run
     Report(report::Args),
 }
@@ -53,10 +62,13 @@ fn main() -> ExitCode {
 
 async fn run(verb: Verb) -> Result<(), BenchError> {
     match verb {
-        Verb::Creates(args) => print(&creates::run(args).await?),
+        Verb::Creates(args) => print(&load::run(args, What::Creates).await?),
+        Verb::Lookups(args) => print(&load::run(args, What::Lookups).await?),
+        Verb::Stats(args) => print(&load::run(args, What::Stats).await?),
         Verb::Lag(args) => print(&lag::run(args).await?),
         Verb::Synced(args) => print(&synced::run(args).await?),
         Verb::EtcdPuts(args) => print(&etcd::run(args).await?),
+        Verb::Tree(args) => print(&tree::run(&args)?),
         Verb::Report(args) => report::run(&args)?,
     }
     Ok(())

@@ -7,11 +7,20 @@
 use crate::error::BenchError;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+mod table;
+
 /// Callers at once, as in the run script.
-const CALLERS: [u32; 3] = [1, 64, 256];
+const CALLERS: [u32; 4] = [1, 64, 256, 1024];
+/// Of lookups and stats.
+const READERS: [u32; 2] = [64, 256];
+/// What stands behind each directory of the mounts' part.
+const MOUNTS: [&str; 4] = ["plain", "farshore", "juicefs-always", "juicefs-everysec"];
+/// Threads of mdtest on the mounts.
+const MOUNT_THREADS: [u32; 2] = [1, 64];
+/// Of mdtest, those that are compared.
+const OPERATIONS: [&str; 4] = ["file_creation", "file_stat", "file_read", "file_removal"];
 const ROUNDS_MAX: u32 = 9;
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +53,7 @@ pub fn run(args: &Args) -> Result<(), BenchError> {
     };
     let json = serde_json::to_string_pretty(&document(&about, &parts)).expect("figures are plain data");
     write("json", &(json + "\n"))?;
-    write("md", &table(&about, &parts))
+    write("md", &table::of(&about, &parts))
 }
 
 fn read(path: &Path) -> Result<String, BenchError> {
@@ -81,8 +90,9 @@ impl Parts {
         self.done.insert(name, value);
     }
 
+    /// A figure of a part; `key` goes down by `/`.
     fn number(&self, part: &str, key: &str) -> Option<f64> {
-        self.done.get(part)?.get(key)?.as_f64()
+        self.done.get(part)?.pointer(&format!("/{key}"))?.as_f64()
     }
 
     /// The median over the rounds of `name`.
@@ -117,100 +127,36 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
         let ratio = |callers| json!(parts.ratio(&format!("{over}-{callers}"), &format!("{under}-{callers}"), "ops_per_second"));
         CALLERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
     };
+    let mdtest = |peer: &str| -> Map<String, Value> {
+        let of = |threads, operation: &str| {
+            let part = |peer: &str| format!("mdtest-{peer}-{threads}");
+            json!(parts.ratio(&part("farshore"), &part(peer), &format!("operations/{operation}/mean")))
+        };
+        let all = |threads| OPERATIONS.iter().map(move |operation| (threads, *operation));
+        let all = MOUNT_THREADS.into_iter().flat_map(all);
+        all.map(|(threads, operation)| (format!("{operation}_{threads}"), of(threads, operation))).collect()
+    };
     json!({
-        "format": 1,
+        "format": 2,
         "about": about.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>(),
         "ratios": {
             "creates_to_ceiling": by_callers("creates", "ceiling"),
             "creates_to_etcd_puts": by_callers("creates", "etcd"),
             "creates_without_mirror_to_etcd_puts": by_callers("alone", "etcd"),
+            "creates_to_juicefs_always": by_callers("creates", "juicefs-always"),
+            "creates_to_juicefs_everysec": by_callers("creates", "juicefs-everysec"),
+            "untar_seconds_to_juicefs_always": parts.ratio("untar-farshore", "untar-juicefs-always", "seconds"),
+            "untar_seconds_to_juicefs_everysec": parts.ratio("untar-farshore", "untar-juicefs-everysec", "seconds"),
+            "untar_seconds_to_plain": parts.ratio("untar-farshore", "untar-plain", "seconds"),
+            "mdtest_to_juicefs_always": mdtest("juicefs-always"),
+            "mdtest_to_juicefs_everysec": mdtest("juicefs-everysec"),
+            "mirror_apply_to_primary_apply": parts.median("engine-creates", "mirror_times_primary"),
+            "before_images_share_of_apply": parts.median("engine-creates", "before_images_share"),
             "worker_to_rclone": parts.copy_ratio(),
         },
         "parts": parts.done,
         "missing": parts.failed.iter().map(|(name, why)| json!({ "part": name, "figures": null, "reason": why })).collect::<Vec<_>>(),
     })
-}
-
-fn table(about: &[(&str, &str)], parts: &Parts) -> String {
-    let mut text =
-        String::from("# A measurement\n\nRatios inside one run; see [how to read it](../README.md). Report, no verdict.\n\n");
-    text += "| callers | creates : ceiling | creates : etcd | creates, no mirror : etcd | creates/s | ceiling/s | etcd puts/s |";
-    text += " creates p50, p99 ms | etcd p50, p99 ms | cores busy at creates |\n|---|---|---|---|---|---|---|---|---|---|\n";
-    for callers in CALLERS {
-        let name = |what: &str| format!("{what}-{callers}");
-        let (creates, etcd) = (name("creates"), name("etcd"));
-        let ratio = |over: &str, under: &str| figure(parts.ratio(&name(over), &name(under), "ops_per_second"), 2);
-        let median = |name: &str, key: &str, digits| figure(parts.median(name, key), digits);
-        let latency = |name: &str| format!("{}, {}", median(name, "p50_ms", 2), median(name, "p99_ms", 2));
-        let row = [
-            callers.to_string(),
-            ratio("creates", "ceiling"),
-            ratio("creates", "etcd"),
-            ratio("alone", "etcd"),
-            median(&creates, "ops_per_second", 0),
-            median(&name("ceiling"), "ops_per_second", 0),
-            median(&etcd, "ops_per_second", 0),
-            latency(&creates),
-            latency(&etcd),
-            figure(parts.median(&creates, "cpu_busy").map(|busy| busy * 100.0), 0) + " %",
-        ];
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text += &copy_and_lag(parts);
-    text += "\n| about | |\n|---|---|\n";
-    for (key, value) in about {
-        let _ = writeln!(text, "| {} | {value} |", key.replace('_', " "));
-    }
-    for (name, why) in &parts.failed {
-        let _ = writeln!(text, "\nMissing: `{name}`: {}", why.replace('\n', " "));
-    }
-    text
-}
-
-fn copy_and_lag(parts: &Parts) -> String {
-    let one = |part: &str, key: &str, digits| figure(parts.number(part, key), digits);
-    let percent = |part: &str| figure(parts.number(part, "cpu_busy").map(|busy| busy * 100.0), 0);
-    let rows = [
-        ("one worker : rclone, by speed", figure(parts.copy_ratio(), 2)),
-        (
-            "the copy by one worker, s (cores busy)",
-            format!("{} ({} %)", one("copy-worker", "seconds", 2), percent("copy-worker")),
-        ),
-        (
-            "the copy by rclone, s: before, after (cores busy)",
-            format!(
-                "{}, {} ({} %, {} %)",
-                one("copy-rclone-1", "seconds", 2),
-                one("copy-rclone-2", "seconds", 2),
-                percent("copy-rclone-1"),
-                percent("copy-rclone-2")
-            ),
-        ),
-        ("metadata lag seen from outside, p50, p99, ms", lag(parts, ["observed_p50_ms", "observed_p99_ms"])),
-        ("metadata lag as `lag` reports it, p50, p99, ms", lag(parts, ["reported_p50_ms", "reported_p99_ms"])),
-        ("at creates/s (wished, reached)", lag(parts, ["rate_wished", "rate_reached"])),
-        (
-            "fdatasync, one writer: p50 ms (before, after)",
-            format!("{}, {}", one("disk-1", "fdatasync_p50_ms", 3), one("disk-2", "fdatasync_p50_ms", 3)),
-        ),
-        (
-            "fdatasync under the ceiling at 1, 64, 256: p50 ms",
-            CALLERS.map(|callers| figure(parts.median(&format!("ceiling-{callers}"), "fdatasync_p50_ms"), 3)).join(", "),
-        ),
-    ];
-    let mut text = String::from("\n| figure | |\n|---|---|\n");
-    for (name, value) in rows {
-        let _ = writeln!(text, "| {name} | {value} |");
-    }
-    text
-}
-
-fn lag(parts: &Parts, keys: [&str; 2]) -> String {
-    keys.map(|key| figure(parts.number("lag", key), 1)).join(", ")
-}
-
-fn figure(value: Option<f64>, digits: usize) -> String {
-    value.map_or("null".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 #[cfg(test)]
@@ -243,9 +189,25 @@ mod tests {
 
     #[test]
     fn the_table_says_null_where_there_is_no_figure() {
-        let text = table(&[("commit", "abc")], &parts());
-        assert!(text.contains("| 64 | 0.50 | null | null | 90 | 200 | null |"), "{text}");
+        let text = table::of(&[("commit", "abc")], &parts());
+        assert!(text.contains("| 64 | 0.50 | null | null | null | null | 90 | 200 | null |"), "{text}");
         assert!(text.contains("| commit | abc |") && text.contains("Missing: `etcd-64-1`: no etcd here"), "{text}");
+    }
+
+    #[test]
+    fn mounts_are_compared_operation_by_operation() {
+        let mut parts = parts();
+        let stat = |rate: f64| json!({ "operations": { "file_stat": { "mean": rate }, "file_read": null } });
+        parts.add("mdtest-farshore-1-1".into(), stat(300.0), None);
+        parts.add("mdtest-juicefs-always-1-1".into(), stat(100.0), None);
+        parts.add("untar-farshore-1".into(), json!({ "seconds": 10.0 }), None);
+        parts.add("untar-juicefs-always-1".into(), json!({ "seconds": 40.0 }), None);
+        let document = document(&[], &parts);
+        assert_eq!(document["ratios"]["mdtest_to_juicefs_always"]["file_stat_1"], json!(3.0));
+        assert_eq!(document["ratios"]["mdtest_to_juicefs_always"]["file_read_1"], Value::Null);
+        assert_eq!(document["ratios"]["untar_seconds_to_juicefs_always"], json!(0.25));
+        let text = table::of(&[], &parts);
+        assert!(text.contains("| `tar x` of 10,000 small files, s | null | 10.00 | 40.00 | null |"), "{text}");
     }
 
     #[test]

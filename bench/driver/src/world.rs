@@ -26,6 +26,13 @@ pub struct World {
     volume: VolumeSpec,
 }
 
+/// What is needed of a process's file in the world's directory.
+#[derive(serde::Deserialize)]
+struct PidFile {
+    pid: u32,
+    verb: Vec<String>,
+}
+
 impl WorldArgs {
     pub fn open(&self) -> Result<World, BenchError> {
         let path = self.dir.join("topology.toml");
@@ -49,6 +56,22 @@ impl World {
     /// The metadata nodes of the region where the volume began as primary.
     pub fn primary_nodes(&self) -> Vec<String> {
         self.nodes(&self.volume.initial_primary)
+    }
+
+    /// The metadata nodes of every region.
+    pub fn all_nodes(&self) -> Vec<String> {
+        self.topology.regions().iter().flat_map(|region| self.nodes(&region.name)).collect()
+    }
+
+    /// The world's processes on this machine: what each runs, and its pid.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let files = std::fs::read_dir(self.dir.join("pids")).into_iter().flatten().flatten();
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(path).ok()?;
+            let PidFile { pid, verb } = serde_json::from_str(&text).ok()?;
+            Some((verb.into_iter().next()?, pid))
+        };
+        files.filter_map(|file| read(file.path())).collect()
     }
 
     /// The first mirror's region and its metadata nodes.

@@ -1,0 +1,198 @@
+//! The table for people: ratios first.
+
+use super::{CALLERS, MOUNT_THREADS, MOUNTS, OPERATIONS, Parts, READERS};
+use std::fmt::Write;
+
+pub fn of(about: &[(&str, &str)], parts: &Parts) -> String {
+    let mut text =
+        String::from("# A measurement\n\nRatios inside one run; see [how to read it](../README.md). Report, no verdict.\n\n");
+    creates(parts, &mut text);
+    cpu(parts, &mut text);
+    reads(parts, &mut text);
+    mounts(parts, &mut text);
+    engine(parts, &mut text);
+    copy_and_lag(parts, &mut text);
+    text += "\n| about | |\n|---|---|\n";
+    for (key, value) in about {
+        let _ = writeln!(text, "| {} | {value} |", key.replace('_', " "));
+    }
+    for (name, why) in &parts.failed {
+        let _ = writeln!(text, "\nMissing: `{name}`: {}", why.replace('\n', " "));
+    }
+    text
+}
+
+/// A table's head.
+fn head(text: &mut String, cells: &[String]) {
+    let _ = writeln!(text, "| {} |\n|{}", cells.join(" | "), "---|".repeat(cells.len()));
+}
+
+fn row(text: &mut String, cells: &[String]) {
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+fn creates(parts: &Parts, text: &mut String) {
+    let columns = "callers | creates : ceiling | creates : etcd | creates, no mirror : etcd | creates : JuiceFS always | \
+                   creates : JuiceFS everysec | creates/s | ceiling/s | etcd puts/s | JuiceFS always, everysec creates/s | \
+                   creates p50, p99 ms | etcd p50, p99 ms | cores busy at creates";
+    head(text, &columns.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+    for callers in CALLERS {
+        let name = |what: &str| format!("{what}-{callers}");
+        let (creates, etcd) = (name("creates"), name("etcd"));
+        let ratio = |over: &str, under: &str| figure(parts.ratio(&name(over), &name(under), "ops_per_second"), 2);
+        let rate = |what: &str| figure(parts.median(&name(what), "ops_per_second"), 0);
+        let latency = |name: &str| ["p50_ms", "p99_ms"].map(|key| figure(parts.median(name, key), 2)).join(", ");
+        let cells = [
+            callers.to_string(),
+            ratio("creates", "ceiling"),
+            ratio("creates", "etcd"),
+            ratio("alone", "etcd"),
+            ratio("creates", "juicefs-always"),
+            ratio("creates", "juicefs-everysec"),
+            rate("creates"),
+            rate("ceiling"),
+            rate("etcd"),
+            format!("{}, {}", rate("juicefs-always"), rate("juicefs-everysec")),
+            latency(&creates),
+            latency(&etcd),
+            figure(parts.median(&creates, "cpu_busy").map(|busy| busy * 100.0), 0) + " %",
+        ];
+        row(text, &cells);
+    }
+}
+
+/// Kinds of processes that a create costs something.
+const KINDS: [&str; 5] = ["driver", "leader", "follower", "mirror_leader", "mirror_follower"];
+
+fn cpu(parts: &Parts, text: &mut String) {
+    *text +=
+        "\nCPU time of one create, microseconds (user + system), by kind of process; the followers of a cluster together:\n\n";
+    let names = KINDS.iter().map(|kind| kind.replace('_', " "));
+    let columns = ["callers".to_owned(), "all".to_owned()].into_iter().chain(names).chain(["etcd's members, a put".to_owned()]);
+    head(text, &columns.collect::<Vec<_>>());
+    for callers in CALLERS {
+        let of = |part: &str, kind: &str| {
+            let key = |which: &str| parts.median(&format!("{part}-{callers}"), &format!("cpu_per_op/{kind}/{which}_us"));
+            Some((key("user")?, key("system")?))
+        };
+        let shown =
+            |cost: Option<(f64, f64)>| cost.map_or("null".to_owned(), |(user, system)| format!("{user:.0} + {system:.0}"));
+        let mut cells = vec![callers.to_string(), figure(parts.median(&format!("creates-{callers}"), "cpu_us_per_op"), 0)];
+        cells.extend(KINDS.map(|kind| shown(of("creates", kind))));
+        cells.push(shown(of("etcd", "etcd")));
+        row(text, &cells);
+    }
+}
+
+fn reads(parts: &Parts, text: &mut String) {
+    *text += "\nBy sessions, without FUSE:\n\n";
+    head(text, &["callers", "lookups/s", "stats/s", "CPU of a lookup, µs", "CPU of a stat, µs"].map(str::to_owned));
+    for callers in READERS {
+        let of = |what: &str, key: &str| figure(parts.median(&format!("{what}-{callers}"), key), 0);
+        let rate = |what| of(what, "ops_per_second");
+        let cost = |what| of(what, "cpu_us_per_op");
+        row(text, &[callers.to_string(), rate("lookups"), rate("stats"), cost("lookups"), cost("stats")]);
+    }
+}
+
+fn mounts(parts: &Parts, text: &mut String) {
+    *text += "\nOn mounts, by the kernel; caches dropped before each phase but creation:\n\n";
+    head(text, &["", "the disk's own", "Farshore", "JuiceFS CE, always", "JuiceFS CE, everysec"].map(str::to_owned));
+    let untar = MOUNTS.map(|peer| figure(parts.median(&format!("untar-{peer}"), "seconds"), 2));
+    let line = |name: String, cells: [String; 4]| [vec![name], cells.to_vec()].concat();
+    row(text, &line("`tar x` of 10,000 small files, s".to_owned(), untar));
+    for threads in MOUNT_THREADS {
+        for operation in OPERATIONS {
+            let key = format!("operations/{operation}/mean");
+            let cells = MOUNTS.map(|peer| figure(parts.median(&format!("mdtest-{peer}-{threads}"), &key), 0));
+            row(text, &line(format!("{}, {threads} threads, /s", operation.replace('_', " ")), cells));
+        }
+    }
+}
+
+fn engine(parts: &Parts, text: &mut String) {
+    let of = |part: &str, key: &str, digits| figure(parts.median(part, key), digits);
+    let size = |key: &str, digits| figure(parts.number("engine-size", key), digits);
+    let rows = [
+        ("creates by one core's apply, /s", of("engine-creates", "apply/files_per_core_second", 0)),
+        ("files of one block by one core's apply, /s", of("engine-files", "apply/files_per_core_second", 0)),
+        ("share of before-images in apply", of("engine-creates", "before_images_share", 3)),
+        ("a mirror's apply : the primary's", of("engine-creates", "mirror_times_primary", 2)),
+        ("changelog bytes of a create", of("engine-creates", "changelog_bytes_per_file", 1)),
+        ("creates undone by a rewind, /s", of("engine-creates", "rewind/files_per_second", 0)),
+        ("files in the state that was weighed", size("usage/files", 0)),
+        ("bytes on disk per file: pages, rows alone", {
+            let keys = ["page_bytes_per_file_without_undo", "row_bytes_per_file_without_undo"];
+            keys.map(|key| size(&format!("usage/{key}"), 0)).join(", ")
+        }),
+        ("start of a node until it serves, s: state at hand, from a checkpoint", {
+            ["start", "start_from_checkpoint"].map(|key| size(&format!("{key}/seconds"), 2)).join(", ")
+        }),
+        ("lookups, stats by one thread, /s", reads_of(parts, "engine-size", "reads/")),
+        ("the same within 512 MiB, caches cold at first", reads_of(parts, "engine-limited-reads", "")),
+        ("start within 512 MiB, s", figure(parts.number("engine-limited-start", "seconds"), 2)),
+        ("resident after that, MiB: all, anonymous", {
+            let mib = |key: &str| figure(parts.number("engine-size", &format!("start/resident/{key}")).map(|b| b / 1048576.0), 0);
+            ["all", "anonymous"].map(mib).join(", ")
+        }),
+        ("longest silence of 16 callers, ms: before, during a checkpoint", {
+            ["quiet", "checkpoint"].map(|key| size(&format!("stall/{key}/longest_silence_ms"), 1)).join(", ")
+        }),
+    ];
+    *text += "\nThe state machine alone, and a node on a large state:\n\n";
+    pairs(text, &rows);
+}
+
+fn reads_of(parts: &Parts, part: &str, prefix: &str) -> String {
+    ["lookups_per_second", "stats_per_second"].map(|key| figure(parts.number(part, &format!("{prefix}{key}")), 0)).join(", ")
+}
+
+fn pairs(text: &mut String, rows: &[(&str, String)]) {
+    head(text, &["figure".to_owned(), String::new()]);
+    for (name, value) in rows {
+        row(text, &[(*name).to_owned(), value.clone()]);
+    }
+}
+
+fn copy_and_lag(parts: &Parts, text: &mut String) {
+    let one = |part: &str, key: &str, digits| figure(parts.number(part, key), digits);
+    let percent = |part: &str| figure(parts.number(part, "cpu_busy").map(|busy| busy * 100.0), 0);
+    let rows = [
+        ("one worker : rclone, by speed", figure(parts.copy_ratio(), 2)),
+        (
+            "the copy by one worker, s (cores busy)",
+            format!("{} ({} %)", one("copy-worker", "seconds", 2), percent("copy-worker")),
+        ),
+        (
+            "the copy by rclone, s: before, after (cores busy)",
+            format!(
+                "{}, {} ({} %, {} %)",
+                one("copy-rclone-1", "seconds", 2),
+                one("copy-rclone-2", "seconds", 2),
+                percent("copy-rclone-1"),
+                percent("copy-rclone-2")
+            ),
+        ),
+        ("metadata lag seen from outside, p50, p99, ms", lag(parts, ["observed_p50_ms", "observed_p99_ms"])),
+        ("metadata lag as `lag` reports it, p50, p99, ms", lag(parts, ["reported_p50_ms", "reported_p99_ms"])),
+        ("at creates/s (wished, reached)", lag(parts, ["rate_wished", "rate_reached"])),
+        (
+            "fdatasync, one writer: p50 ms (before, after)",
+            format!("{}, {}", one("disk-1", "fdatasync_p50_ms", 3), one("disk-2", "fdatasync_p50_ms", 3)),
+        ),
+        (
+            "fdatasync under the ceiling at 1, 64, 256, 1024: p50 ms",
+            CALLERS.map(|callers| figure(parts.median(&format!("ceiling-{callers}"), "fdatasync_p50_ms"), 3)).join(", "),
+        ),
+    ];
+    text.push('\n');
+    pairs(text, &rows);
+}
+
+fn lag(parts: &Parts, keys: [&str; 2]) -> String {
+    keys.map(|key| figure(parts.number("lag", key), 1)).join(", ")
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or("null".to_owned(), |value| format!("{value:.digits$}"))
+}
