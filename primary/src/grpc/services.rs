@@ -1,7 +1,7 @@
 //! One listener, four services: peers, sessions, changelog, operators.
 
 use crate::node::Node;
-use crate::raft::PeerCall;
+use crate::raft::{APPENDS_UNDER_WAY, PeerCall};
 use farshore_meta::kv::Store;
 use farshore_wire::admin::AdminCall;
 use farshore_wire::v1::{self, admin_server, changelog_server, peer_server, raft_request::Kind, session_server};
@@ -134,6 +134,31 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
         };
         let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;
         Ok(Response::new(v1::RaftReply { body: body.into() }))
+    }
+
+    type AppendsStream = Frames<v1::RaftReply>;
+
+    async fn appends(&self, request: Request<Streaming<v1::RaftRequest>>) -> Result<Response<Self::AppendsStream>, Status> {
+        let service = self.clone();
+        let mut checked = false;
+        let requests = request.into_inner().map(move |message| {
+            let message = message?;
+            if !checked {
+                service.check_peer(message.header.as_ref(), message.cluster)?;
+                checked = true;
+            }
+            Ok::<_, Status>((service.0.clone(), message.body))
+        });
+        // Each is begun in its turn, and answered in its turn: what follows does not wait for its flush.
+        let replies = futures::StreamExt::buffered(
+            futures::StreamExt::map(requests, |request| async move {
+                let (node, body) = request?;
+                let body = node.handle_peer(PeerCall::Append, &body).await.map_err(|error| Status::unavailable(error.0))?;
+                Ok(v1::RaftReply { body: body.into() })
+            }),
+            APPENDS_UNDER_WAY,
+        );
+        Ok(Response::new(Box::pin(replies)))
     }
 
     async fn snapshot(&self, request: Request<Streaming<v1::SnapshotChunk>>) -> Result<Response<v1::RaftReply>, Status> {

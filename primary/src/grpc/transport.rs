@@ -1,14 +1,16 @@
 //! Connections to other nodes: opened when first used, kept, and given a deadline at every call.
 
 use crate::raft::snapshot::SnapshotBody;
-use crate::raft::{PeerCall, PeerError, PeerTransport};
+use crate::raft::{Answers, AppendStreams, Bodies, PeerCall, PeerError, PeerStream, PeerTransport};
 use farshore_types::ClusterId;
 use farshore_wire::v1::{self, peer_client::PeerClient, raft_request::Kind};
 use farshore_wire::{MAX_MESSAGE_BYTES, header};
+use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -98,6 +100,10 @@ impl PeerTransport for GrpcTransport {
         })
     }
 
+    fn streams(&self) -> Option<&dyn AppendStreams> {
+        Some(self)
+    }
+
     fn snapshot<'a>(&'a self, _: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> Answer<'a> {
         Box::pin(async move {
             let (chunks, stream) = mpsc::channel(CHUNKS);
@@ -117,6 +123,41 @@ impl PeerTransport for GrpcTransport {
             Ok(reply?.into_inner().body.to_vec())
         })
     }
+}
+
+impl AppendStreams for GrpcTransport {
+    fn open<'a>(&'a self, address: &'a str, bodies: Bodies) -> PeerStream<'a> {
+        let first = Some((header(&self.volume, 0), u32::from(self.cluster.0)));
+        let client = self.client(address);
+        Box::pin(appends(client, AppendRequests { bodies, first }))
+    }
+}
+
+/// Bodies as requests; the first says whom they are for.
+struct AppendRequests {
+    bodies: Bodies,
+    first: Option<(v1::Header, u32)>,
+}
+
+impl futures::Stream for AppendRequests {
+    type Item = v1::RaftRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::RaftRequest>> {
+        let body = ready!(self.bodies.as_mut().poll_next(context));
+        Poll::Ready(body.map(|body| {
+            let (header, cluster) = self.first.take().map_or((None, 0), |(header, cluster)| (Some(header), cluster));
+            v1::RaftRequest { header, cluster, kind: Kind::Append.into(), body: body.into() }
+        }))
+    }
+}
+
+async fn appends(client: Result<PeerClient<Channel>, PeerError>, requests: AppendRequests) -> Result<Answers, PeerError> {
+    let answers = client?.appends(requests).await.map_err(failed)?.into_inner();
+    Ok(Box::pin(answers.map(body_of)))
+}
+
+fn body_of(reply: Result<v1::RaftReply, tonic::Status>) -> Result<Vec<u8>, PeerError> {
+    reply.map(|reply| reply.body.to_vec()).map_err(failed)
 }
 
 /// Reads the body into messages until the receiver is gone.

@@ -1,10 +1,13 @@
 //! openraft's network over a [`PeerTransport`]: gRPC between nodes, a function call with a delay in the simulator.
 
+use super::appends;
 use super::snapshot::SnapshotBody;
 use super::types::{LeaderId, Types};
+use futures::Stream;
 use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::BoxFuture;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
     VoteResponse,
@@ -39,6 +42,19 @@ pub struct PeerError(pub String);
 /// A future of a transport.
 pub type PeerFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, PeerError>> + Send + 'a>>;
 
+/// Encoded messages on their way.
+pub type Bodies = Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>;
+/// The answers to them, in their order.
+pub type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, PeerError>> + Send>>;
+/// A stream of calls that is being opened.
+pub type PeerStream<'a> = Pin<Box<dyn Future<Output = Result<Answers, PeerError>> + Send + 'a>>;
+
+/// A transport whose next append leaves before the last is answered.
+pub trait AppendStreams: Send + Sync {
+    /// Opens a stream of [`PeerCall::Append`]s.
+    fn open<'a>(&'a self, address: &'a str, requests: Bodies) -> PeerStream<'a>;
+}
+
 /// Carries Raft's messages to the other nodes of the cluster.
 pub trait PeerTransport: Send + Sync + 'static {
     /// Sends one call and waits for its answer, no longer than `ttl`.
@@ -50,6 +66,10 @@ pub trait PeerTransport: Send + Sync + 'static {
         body: Vec<u8>,
         ttl: std::time::Duration,
     ) -> PeerFuture<'a>;
+    /// The same transport, if it can stream appends; else each is a call of its own.
+    fn streams(&self) -> Option<&dyn AppendStreams> {
+        None
+    }
     /// Sends a whole snapshot and waits until it is installed.
     fn snapshot<'a>(&'a self, target: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> PeerFuture<'a>;
 }
@@ -82,6 +102,14 @@ impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Network<R> {
     }
 }
 
+/// What a peer's failure is for openraft.
+pub(super) fn unreachable<R: AsyncRuntime>(error: PeerError) -> RPCError<Types<R>> {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+/// A stream of appends that is being opened.
+type Appending<'s, R> = BoxFuture<'s, Result<appends::Appended<'s, R>, RPCError<Types<R>>>>;
+
 impl<R: AsyncRuntime> Connection<R> {
     async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
@@ -90,7 +118,6 @@ impl<R: AsyncRuntime> Connection<R> {
         option: &RPCOption,
     ) -> Result<A, RPCError<Types<R>>> {
         let body = postcard::to_stdvec(request).expect("Raft's messages always serialise into memory");
-        let unreachable = |error: PeerError| RPCError::Unreachable(Unreachable::new(&error));
         let answer = self.transport.call(self.target, &self.address, call, body, option.hard_ttl()).await.map_err(unreachable)?;
         postcard::from_bytes(&answer).map_err(|error| unreachable(PeerError(format!("the answer cannot be decoded: {error}"))))
     }
@@ -105,6 +132,19 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
         self.call(PeerCall::Append, &rpc, &option).await
+    }
+
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> Appending<'s, R>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
+    {
+        if self.transport.streams().is_none() {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let streams = self.transport.streams().expect("it was asked just now");
+            appends::stream::<R, S>(streams, &self.address, input, option.hard_ttl()).await
+        })
     }
 
     async fn vote(
