@@ -19,9 +19,9 @@ use tokio::sync::{Semaphore, mpsc};
 const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
 /// Encoded bytes after which an entry takes no further request.
 const BATCH_BYTES: usize = 256 << 10;
-/// Entries under way at once; past it, requests wait in the queue. One syncs and one is applied while the next fills: with
-/// more of them each carries less, and every entry has a price of its own in six logs and six states.
-const IN_FLIGHT: usize = 4;
+/// Entries under way at once; past it, requests wait in the queue. One syncs while the other is applied and the next fills:
+/// with more of them each carries less, and every entry has a price of its own in six logs and six states.
+const IN_FLIGHT: usize = 2;
 
 /// A request that waits for its entry.
 pub struct Queued {

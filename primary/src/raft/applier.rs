@@ -38,7 +38,7 @@ impl Committed {
         self.0.fetch_max(index.0, Ordering::Release);
     }
 
-    fn get(&self) -> RaftIndex {
+    pub fn get(&self) -> RaftIndex {
         RaftIndex(self.0.load(Ordering::Acquire))
     }
 }

@@ -21,6 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
+/// How long entries that nobody waits for gather before they are applied: a follower's, which share a transaction so. A
+/// follower that begins to lead is behind by no more than this.
+const GATHER: Duration = Duration::from_millis(50);
+/// With more entries behind it than this a follower does not wait: it has enough for a transaction.
+const GATHERED: u64 = 64;
 /// Longest wait between two looks at the log's flushed index.
 const FLUSH_LOOK: Duration = Duration::from_millis(100);
 
@@ -46,6 +51,7 @@ pub struct Machine<R, S> {
     store: S,
     log: Arc<dyn RaftLog>,
     flushed: Arc<Notify>,
+    committed: Committed,
     checkpoints: Arc<Checkpoints>,
     observer: Arc<dyn Observer>,
     host: SharedHost,
@@ -65,10 +71,10 @@ impl<R: AsyncRuntime, S: Store> Machine<R, S> {
         host: SharedHost,
     ) -> Self {
         let MachineLog { log, flushed, committed } = log;
-        let applier = Applier::new(own, store.clone(), log.clone(), committed, observer.clone());
+        let applier = Applier::new(own, store.clone(), log.clone(), committed.clone(), observer.clone());
         let worker = host.worker("farshore-apply");
         let applier = Arc::new(Mutex::new(applier));
-        Machine { store, log, flushed, checkpoints, observer, host, applier, worker, runtime: PhantomData }
+        Machine { store, log, flushed, committed, checkpoints, observer, host, applier, worker, runtime: PhantomData }
     }
 
     async fn until_flushed(&self, index: RaftIndex) {
@@ -122,7 +128,12 @@ impl<R: AsyncRuntime, S: Store> RaftStateMachine<Types<R>> for Machine<R, S> {
                 group.push(next);
             }
             let (last, _) = group.last().expect("a group has at least its first entry");
-            self.until_flushed(stored(last.log_id.index)).await;
+            let last = stored(last.log_id.index);
+            let awaited = group.iter().any(|(_, responder)| responder.is_some());
+            if !awaited && self.committed.get().0 < last.0 + GATHERED {
+                R::sleep(GATHER).await;
+            }
+            self.until_flushed(last).await;
             self.apply_group(group).await?;
         }
         Ok(())
