@@ -4,8 +4,10 @@
 
 use farshore_changelog::{Disk, DiskFile, LogFiles, Options, OsDisk};
 use farshore_primary::boot::{self, BootError, Identity};
+use farshore_primary::raft::DiskLog;
 use farshore_primary::raft::log::RaftLog;
-use farshore_primary::wholeness::{VOTE, Wholeness};
+use farshore_primary::raft::types::{LeaderId, LogId};
+use farshore_primary::wholeness::{PURGED, VOTE, Wholeness};
 use farshore_types::{ClusterId, GroupId, NodeId, RaftIndex};
 use std::fs;
 use std::io;
@@ -46,9 +48,12 @@ impl Directory {
     }
 
     fn files(&self, disk: Arc<dyn Disk>) -> LogFiles {
+        LogFiles::open(&self.0.join("log/segments"), Options::new(self.group()), disk).unwrap().0
+    }
+
+    fn group(&self) -> GroupId {
         let hash = blake3::hash(b"demo");
-        let group = GroupId(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()));
-        LogFiles::open(&self.0.join("log/segments"), Options::new(group), disk).unwrap().0
+        GroupId(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()))
     }
 
     fn open(&self) -> (Wholeness, u64, Option<Vec<u8>>) {
@@ -191,4 +196,24 @@ fn law_24_a_lost_log_keeps_the_vote_and_a_lost_vote_keeps_nothing() {
         assert!(matches!(&wholeness, Wholeness::Lost { why } if why.contains("were damaged")), "{wholeness:?}");
         assert_eq!((last, vote), (0, None), "{name}");
     }
+}
+
+#[test]
+fn law_25_a_purge_that_was_broken_off_is_finished_and_the_log_goes_on_behind_it() {
+    let directory = Directory::of_member("purge");
+    let opened = boot::open(&directory.0, &identity(), false).unwrap();
+    // The point is noted and the log is not cut yet: a snapshot of 50 was installed, then the node was killed.
+    let point = LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index: 50 };
+    opened.log.store_small(PURGED, &postcard::to_stdvec(&point).unwrap()).unwrap();
+    drop(opened);
+    let mut files = directory.files(Arc::new(OsDisk));
+    assert_eq!(files.next(), RaftIndex(ENTRIES));
+    files.sync().unwrap();
+    drop(files);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let (log, _) = DiskLog::open(&directory.0.join("log"), directory.group(), disk).unwrap();
+    let (done, flushed) = std::sync::mpsc::channel();
+    log.append(vec![(RaftIndex(52), vec![9; 10].into())], Box::new(move |result| done.send(result).unwrap()));
+    flushed.recv().unwrap().unwrap();
+    assert_eq!((log.last(), log.flushed()), (RaftIndex(52), RaftIndex(52)));
 }

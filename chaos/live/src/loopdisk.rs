@@ -5,10 +5,13 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// EXT4_IOC_SHUTDOWN, and its flag for "as if the power was cut": what was not flushed is gone, the journal's part too.
 const SHUTDOWN: libc::c_ulong = 0x8004_587d;
 const NO_LOG_FLUSH: u32 = 2;
+/// Until nobody uses a disk that was unmounted.
+const LET_GO: Duration = Duration::from_secs(30);
 
 /// Whether such disks can be made here. If not, says so loudly, and fails where mounts are required.
 #[must_use = "a test that cannot run must return"]
@@ -85,6 +88,11 @@ impl LoopDisk {
     /// Mounts the disk anew with what is on it; nobody may use it meanwhile.
     pub fn mend(&self) {
         run("umount", &[text(&self.point)]);
+        // Mounted again while the last mount still lives somewhere, it would be the same one, as broken as before.
+        crate::wait_for("the disk to be let go", LET_GO, || {
+            let users = Command::new("losetup").args(["-j", text(&self.image)]).output().ok()?;
+            users.stdout.is_empty().then_some(())
+        });
         self.mount();
     }
 }

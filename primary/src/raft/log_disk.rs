@@ -66,7 +66,11 @@ impl DiskLog {
     /// Opens the log of a directory, which is created; says what recovery found.
     pub fn open(directory: &Path, group: GroupId, disk: Arc<dyn Disk>) -> Result<(DiskLog, Recovered), DiskLogError> {
         let (log, recovered) = Log::open(&directory.join(SEGMENTS), Options::new(group), disk.clone())?;
-        Ok((DiskLog { log, disk, directory: directory.to_owned(), small: Mutex::default() }, recovered))
+        let opened = DiskLog { log, disk, directory: directory.to_owned(), small: Mutex::default() };
+        if opened.log.failure().is_none() {
+            opened.finish_purge()?;
+        }
+        Ok((opened, recovered))
     }
 
     /// What a directory holds before its log is opened: nothing of it is changed.
@@ -119,12 +123,15 @@ impl DiskLog {
     /// Gives up what recovery did not trust: the log ends before it, or where it was purged to (law 24).
     pub fn discard_untrusted(&self) -> Result<(), LogFailure> {
         self.wait(|log, done| log.discard_untrusted(done))?;
-        let purged = self.load_small(PURGED)?.and_then(|bytes| postcard::from_bytes::<LogId>(&bytes).ok());
-        match purged {
-            // A log whose beginning was damaged does not know any more where it began.
-            Some(purged) if self.last().0 == 0 => self.purge(stored(purged.index)),
-            _ => Ok(()),
-        }
+        self.finish_purge()
+    }
+
+    /// A purge that a crash broke off after its point was noted is done now. A log that ends below that point, since a
+    /// snapshot took its place or its beginning was damaged, goes on behind it.
+    fn finish_purge(&self) -> Result<(), LogFailure> {
+        let Some(bytes) = self.load_small(PURGED)? else { return Ok(()) };
+        let purged: LogId = postcard::from_bytes(&bytes).map_err(failed)?;
+        self.purge(stored(purged.index))
     }
 
     /// Submits a change of the log and waits until it is durable.
