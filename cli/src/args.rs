@@ -49,7 +49,7 @@ pub enum Command {
     Bench(commands::bench::Args),
     /// Make, stat and remove directories and files, on a mount or by sessions
     Mdtest(commands::mdtest::Args),
-    /// Run one metadata node
+    /// Run a metadata node; add, remove, replace, restart nodes
     Node(commands::node::Args),
     /// Run the server of an embedded bucket
     #[command(hide = true)]

@@ -46,8 +46,11 @@ fn start(command: Command) -> Done {
 
 /// Services say what they do; other verbs speak up only when something is wrong. `RUST_LOG` overrides both.
 fn log_to_stderr(command: &Command) {
-    let service =
-        matches!(command, Command::Node(_) | Command::Bucket(_) | Command::Console(_) | Command::Mount(_) | Command::Worker(_));
+    let service = match command {
+        Command::Node(args) => args.is_service(),
+        Command::Bucket(_) | Command::Console(_) | Command::Mount(_) | Command::Worker(_) => true,
+        _ => false,
+    };
     // openraft tells at info what only its authors need.
     let level = if service { "info,openraft=error" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

@@ -70,7 +70,7 @@ fn verbs_of_a_later_version_say_so_with_exit_code_2() {
     for action in ["enable", "disable", "limit", "retry", "write-off"] {
         refused(&["replication", action, "demo"], 2, &["not available yet"]);
     }
-    refused(&["node", "replace", "use-b"], 2, &["not available yet"]);
+    refused(&["node", "recover", "--from-survivor"], 2, &["not available yet"]);
     refused(&["worker", "drain", "w-1"], 2, &["not available yet"]);
     refused(&["mount", "demo", "/nowhere", "--bucket2", "x"], 2, &["not available yet"]);
 }
@@ -90,6 +90,12 @@ fn help_lists_every_verb_and_marks_the_later_ones() {
 
 #[test]
 fn bad_usage_is_exit_code_2() {
+    refused(&["node"], 2, &["name of a node"]);
+    refused(&["node", "use-a", "use-b"], 2, &["one name"]);
+    refused(&["node", "run", "use-x"], 2, &["no node", "use-x"]);
+    refused(&["node", "use-x"], 2, &["no node", "use-x"]);
+    refused(&["node", "replace", "use-b"], 2, &["--with"]);
+    refused(&["node", "add", "use-d"], 2, &["declares no node", "use-d", "listen"]);
     refused(&["upp"], 2, &["upp"]);
     refused(&["lag", "--topology", "/nonexistent/topology.toml"], 2, &["/nonexistent/topology.toml", "--topology"]);
     refused(&["replication", "stat"], 2, &["status"]);

@@ -46,9 +46,12 @@ pub fn epoch_of_entry(bytes: &[u8]) -> Option<EpochId> {
 
 /// Whether `entry` may be the one after `header`.
 pub fn admissible(header: &Header, entry: &SharedEntry) -> Result<(), Refusal> {
-    if header.version > MACHINE_VERSION
-        || matches!(&entry.body, SharedBody::Control(Control::Version(version)) if *version > MACHINE_VERSION)
-    {
+    admissible_to(MACHINE_VERSION, header, entry)
+}
+
+/// The same for a node that knows the state machine only up to the version `known`.
+pub fn admissible_to(known: u32, header: &Header, entry: &SharedEntry) -> Result<(), Refusal> {
+    if header.version > known || matches!(&entry.body, SharedBody::Control(Control::Version(version)) if *version > known) {
         return Err(Refusal::UnknownVersion);
     }
     if let SharedBody::Control(Control::Start { epoch, slot }) = &entry.body {

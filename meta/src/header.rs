@@ -6,8 +6,13 @@ use crate::row::{decode, encode};
 use farshore_types::{Chain, ClusterId, ControlTime, Digest, Epoch, Lineage, LogIndex, LogTime, Slot, VolumeRecord};
 use serde::{Deserialize, Serialize};
 
-/// The version of the state machine that this build knows, and the one of a new volume (law 4).
-pub const MACHINE_VERSION: u32 = 1;
+/// The version of the state machine at which a volume begins.
+pub const FIRST_VERSION: u32 = 1;
+/// The highest version of the state machine that this build knows; a volume is raised to it once every node of every
+/// cluster on the roster has announced it (law 4). What came with each version:
+///
+/// 2. A cluster keeps where the nodes of the others are, by an entry of its own log.
+pub const MACHINE_VERSION: u32 = 2;
 /// First counter of inode numbers: 1 is the root, 0 is none.
 const FIRST_INO: u64 = 2;
 /// First counter of slice ids: 0 is the hole.
@@ -47,7 +52,7 @@ impl Default for Header {
             chain: Chain::default(),
             lineage: Lineage::default(),
             slots: Vec::new(),
-            version: MACHINE_VERSION,
+            version: FIRST_VERSION,
             time: LogTime(0),
             control: ControlTime(0),
             frozen: false,

@@ -18,7 +18,7 @@ mod row;
 mod txn;
 mod undo;
 
-pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, decode_entry, encode_entry, epoch_of_entry};
+pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, admissible_to, decode_entry, encode_entry, epoch_of_entry};
 pub use apply::{
     MAX_ALLOC_SLICES, MAX_COMMIT_SLICES, MAX_FILE_SIZE, MAX_ISSUED_RANGES, MAX_LINKS, MAX_SESSION_TEXT, MAX_SESSIONS,
     MAX_UNACKNOWLEDGED, Stamped, apply_shared,
@@ -26,7 +26,7 @@ pub use apply::{
 pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
 pub use digest::digest_of;
 pub use dump::{DumpError, DumpHeader, load, load_into, read_dump, verify_dump, write_dump};
-pub use header::{Header, MACHINE_VERSION, RosterMember, digest, header, roster, volume};
+pub use header::{FIRST_VERSION, Header, MACHINE_VERSION, RosterMember, digest, header, roster, volume};
 pub use query::{
     MAX_PATH_DEPTH, MAX_READ_DIR, SessionRecord, issued_to_ended, live_slices, orphans, query, sessions, slice_record,
 };

@@ -4,7 +4,7 @@
 mod support;
 
 use farshore_meta::kv::Store;
-use farshore_meta::{MACHINE_VERSION, Refusal, Stamped, admissible, apply_shared, decode_entry, encode_entry};
+use farshore_meta::{MACHINE_VERSION, Refusal, Stamped, admissible, admissible_to, apply_shared, decode_entry, encode_entry};
 use farshore_types::*;
 use support::*;
 
@@ -79,7 +79,12 @@ fn law_4_an_unknown_version_or_entry_stops_the_node() {
     let tick = h.entry(SharedBody::Control(Control::Tick(ControlTime(1))));
     let raised = farshore_meta::Header { version: MACHINE_VERSION + 1, ..h.header() };
     assert_eq!(admissible(&raised, &tick), Err(Refusal::UnknownVersion));
-    assert_eq!(h.control(Control::Version(MACHINE_VERSION)), Err(ErrorKind::InvalidArgument));
+    h.control(Control::Version(MACHINE_VERSION)).unwrap();
+    assert_eq!(h.header().version, MACHINE_VERSION);
+    assert_eq!(h.control(Control::Version(MACHINE_VERSION)), Err(ErrorKind::InvalidArgument), "it is raised, never lowered");
+    let tick = h.entry(SharedBody::Control(Control::Tick(ControlTime(1))));
+    let older = MACHINE_VERSION - 1;
+    assert_eq!(admissible_to(older, &h.header(), &tick), Err(Refusal::UnknownVersion), "an older node stops");
     let bytes = encode_entry(&tick);
     assert_eq!(decode_entry(&bytes), Ok(tick));
     assert_eq!(decode_entry(&[bytes.as_slice(), &[0]].concat()), Err(Refusal::UnknownVersion));

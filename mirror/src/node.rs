@@ -4,8 +4,9 @@ use crate::tail::{self, TailConfig};
 use crate::upstream::GrpcUpstream;
 use farshore_primary::boot::{self, BootError, Identity};
 use farshore_primary::grpc::{self, GrpcTransport, ServeError};
-use farshore_primary::host::OsHost;
+use farshore_primary::host::{Host, OsHost};
 use farshore_primary::{Node, NodeConfig, NodeParts, StartError};
+use farshore_types::NodeId;
 use openraft::TokioRuntime;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -45,13 +46,28 @@ pub enum RunError {
 /// The node of a real process.
 pub type OsNode = Node<TokioRuntime, farshore_meta::kv::Lmdb>;
 
+/// A number that no other node has: 53 bits, so that every reader of JSON keeps it, and never 0, which stands for none.
+fn draw() -> NodeId {
+    let [a, b, c, d, e, f, g, h, ..] = OsHost.random();
+    NodeId((u64::from_le_bytes([a, b, c, d, e, f, g, h]) >> 11).max(1))
+}
+
+/// Before a planned stop another node takes the leadership over, so that no call waits for an election.
+async fn leave(node: &OsNode) {
+    node.begin_stop();
+    if let Err(why) = node.hand_over().await {
+        tracing::info!(%why, "the leadership was not handed over");
+    }
+}
+
 /// Runs a node until `shutdown`, or until it cannot go on.
 pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
     // The port first: whoever holds it is found before anything is opened.
     let bound = grpc::bind(config.listen).await?;
-    let RunConfig { node, directory, tail, .. } = config;
-    let identity = Identity { volume: node.volume.clone(), cluster: node.cluster, node: node.id, name: node.name.clone() };
-    let disk = boot::open(&directory, &identity, node.members.len() == 1)?;
+    let RunConfig { mut node, directory, tail, .. } = config;
+    let identity = Identity { volume: node.volume.clone(), cluster: node.cluster, node: draw(), name: node.name.clone() };
+    let disk = boot::open(&directory, &identity, node.peers.is_empty())?;
+    node.id = disk.node;
     let transport = Arc::new(GrpcTransport::new(node.volume.clone(), node.cluster));
     let upstream = Arc::new(GrpcUpstream::new(node.volume.clone()));
     let parts = NodeParts {
@@ -84,6 +100,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
     let serving = bound.serve(node.clone(), async {
         shutdown.await;
         asked.store(true, Ordering::Relaxed);
+        leave(&node).await;
         // Streams end first: the listener waits for them.
         node.hub.stop();
         let _ = close.send(());
@@ -98,7 +115,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
         biased;
         served = serving => served.map_err(RunError::from),
         () = overdue => Ok(()),
-        why = stopped => Err(RunError::Stopped { why, directory: directory.clone() }),
+        why = stopped => if node.is_removed() { Ok(()) } else { Err(RunError::Stopped { why, directory: directory.clone() }) },
     };
     node.shutdown().await;
     if matches!(result, Err(RunError::Stopped { .. })) {

@@ -31,6 +31,8 @@ const ACKNOWLEDGE: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(3);
 /// Pause between attempts to find the primary: first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The version of the state machine from which on [`Proposal::Nodes`] may be proposed.
+const NODES_VERSION: u32 = 2;
 /// Acknowledgements that may wait.
 const FRAMES: usize = 16;
 
@@ -72,12 +74,11 @@ pub fn spawn<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, upstream: Arc<dy
 }
 
 async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, upstream: Arc<dyn Upstream>, config: TailConfig) {
-    let addresses: Vec<String> = config.others.iter().flat_map(|(_, nodes)| nodes.clone()).collect();
     let (mut at, mut pause) = (0, PAUSE.0);
     let mut hint: Option<String> = None;
     loop {
         let Some(node) = node.upgrade() else { return };
-        if node.hub.stop_reason().is_some() || addresses.is_empty() {
+        if node.hub.stop_reason().is_some() || config.others.is_empty() {
             return;
         }
         node.alive(Component::Tailer);
@@ -86,6 +87,7 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, upstream: Arc<dy
             R::sleep(PAUSE.0).await;
             continue;
         }
+        let addresses = addresses(&node, &config);
         let address = hint.take().unwrap_or_else(|| addresses[at % addresses.len()].clone());
         let began = node.host.boot_us();
         let ended = tail(&node, &*upstream, &address).await;
@@ -106,6 +108,20 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, upstream: Arc<dy
         drop(node);
         R::sleep(pause).await;
     }
+}
+
+/// Where the other clusters' nodes are: as they told last, then as the topology says.
+fn addresses<R: AsyncRuntime, S: Store>(node: &Node<R, S>, config: &TailConfig) -> Vec<String> {
+    let mut all: Vec<String> = vec![];
+    for (cluster, declared) in &config.others {
+        let told = node.read().and_then(|kv| local::nodes_of(&*kv, *cluster)).unwrap_or_default();
+        for address in told.iter().chain(declared) {
+            if !all.contains(address) {
+                all.push(address.clone());
+            }
+        }
+    }
+    all
 }
 
 fn works<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> bool {
@@ -264,6 +280,7 @@ async fn take_beat<R: AsyncRuntime, S: Store>(
         node.propose(&Proposal::Follow { lineage: lineage.clone() }).await?;
         stream.followed = lineage;
     }
+    learn_nodes(node, &stream.followed, &beat.nodes).await?;
     let figures = serde_json::from_slice(&beat.figures).map_err(|_| Ended::Malformed("figures"))?;
     *node.observations.upstream() = Some(UpstreamSeen {
         committed: LogIndex(beat.committed),
@@ -275,6 +292,20 @@ async fn take_beat<R: AsyncRuntime, S: Store>(
     });
     learn_floors(node, &decode::<Vec<(ClusterId, LogIndex, Lineage)>>(&beat.floors)?).await?;
     compare_digest(node, stream, &beat).await
+}
+
+/// Keeps where the primary's nodes are, for whoever leads this cluster next. Only once every node knows such an entry.
+async fn learn_nodes<R: AsyncRuntime, S: Store>(node: &Node<R, S>, followed: &Lineage, told: &[String]) -> Result<(), Ended> {
+    let Some(primary) = followed.head().map(|epoch| epoch.id.cluster) else { return Ok(()) };
+    {
+        let kv = node.read()?;
+        let known = farshore_meta::header(&*kv)?.version >= NODES_VERSION;
+        if !known || told.is_empty() || local::nodes_of(&*kv, primary)? == told {
+            return Ok(());
+        }
+    }
+    node.propose(&Proposal::Nodes { cluster: primary, addresses: told.to_vec() }).await?;
+    Ok(())
 }
 
 /// What the others promised; needed for the deletions in this region's own bucket (law 14).
@@ -337,6 +368,7 @@ async fn acknowledge<R: AsyncRuntime, S: Store>(node: &Node<R, S>, stream: &mut 
             figures: serde_json::to_vec(&figures).expect("figures always serialise").into(),
             digest_index: position.index.0,
             digest: farshore_meta::digest(&*kv)?.0.to_be_bytes().to_vec().into(),
+            machine: node.machine_of_all(now).unwrap_or(0),
         }
     };
     let sent = stream.out.send(TailFrame { frame: Some(Out::Acknowledge(frame)) }).await;

@@ -13,7 +13,7 @@ use farshore_types::{
     ClusterId, Compression, Control, GroupId, Incarnation, Ino, NewNode, NodeId, Op, RegionId, RegionRecord, Sequence, SessionId,
     SessionInfo, SessionRequest, SharedBody, Uuid, VolumeRecord,
 };
-use farshore_wire::admin::{AdminAnswer, AdminCall};
+use farshore_wire::admin::{AdminAnswer, AdminCall, NewMember};
 use farshore_wire::v1::{ChangelogFrame, SnapshotChunk, TailFrame};
 use openraft::TokioRuntime;
 use std::collections::BTreeMap;
@@ -92,7 +92,8 @@ async fn node(cluster: u8, region: &str) -> (Arc<TestNode>, Memory) {
         region: region.to_owned(),
         cluster: ClusterId(cluster),
         id: NodeId(1),
-        members: vec![(NodeId(1), format!("{region}-a"), region.to_owned())],
+        peers: vec![],
+        machine: farshore_meta::MACHINE_VERSION,
         full_sync_every_us: 1 << 50,
         heartbeat: Duration::from_millis(50),
         election: (Duration::from_millis(200), Duration::from_millis(400)),
@@ -110,7 +111,8 @@ async fn node(cluster: u8, region: &str) -> (Arc<TestNode>, Memory) {
         host: Arc::new(OsHost),
     };
     let node = Node::start(parts).await.unwrap();
-    node.initialize().await.unwrap();
+    let member = NewMember { id: 1, name: format!("{region}-a"), address: region.to_owned() };
+    node.initialize(&[member]).await.unwrap();
     until("the only node to lead", || node.is_leader()).await;
     (node, store)
 }

@@ -2,16 +2,17 @@
 
 use crate::dispatch;
 use crate::local;
+use crate::members::MemberError;
 use crate::node::{Node, ProposeError};
 use crate::proposal::Proposal;
 use crate::raft::types::Response;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_syncer::LocalOp;
 use farshore_types::{
-    BucketIdentity, ClusterId, Control, ControlTime, Epoch, EpochId, LogIndex, Query, QueryReply, SharedBody, SharedEntry,
-    SliceId, Slot, VolumeRecord,
+    BucketIdentity, ClusterId, Control, ControlTime, Epoch, EpochId, LogIndex, NodeId, Query, QueryReply, SharedBody,
+    SharedEntry, SliceId, Slot, VolumeRecord,
 };
-use farshore_wire::admin::{AdminAnswer, AdminCall, ClusterStatus, Health};
+use farshore_wire::admin::{AdminAnswer, AdminCall, ClusterStatus, Health, MemberView};
 use farshore_wire::v1::hello::Kind;
 use farshore_wire::view::{NodeView, OwedBlock, ReplicationView, SessionView, VolumeView, WorkerView};
 use openraft::AsyncRuntime;
@@ -27,6 +28,7 @@ const OWED_MAX: usize = 10_000;
 /// A call that was not carried out.
 enum Failure {
     NotLeader(Option<String>),
+    NotYet(String),
     Message(String),
 }
 
@@ -45,28 +47,54 @@ impl From<ProposeError> for Failure {
     }
 }
 
+impl From<MemberError> for Failure {
+    fn from(error: MemberError) -> Self {
+        match error {
+            MemberError::NotLeader { leader } => Failure::NotLeader(leader),
+            error @ (MemberError::Behind { .. } | MemberError::NotSeen { .. } | MemberError::Unsettled(_)) => {
+                Failure::NotYet(error.to_string())
+            }
+            error => Failure::Message(error.to_string()),
+        }
+    }
+}
+
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Answers one call.
     pub async fn admin(self: &Arc<Self>, call: AdminCall) -> AdminAnswer {
         match self.carry_out(call).await {
             Ok(answer) => answer,
             Err(Failure::NotLeader(leader)) => AdminAnswer::NotLeader { leader },
+            Err(Failure::NotYet(message)) => AdminAnswer::NotYet { message },
             Err(Failure::Message(message)) => AdminAnswer::Failed { message },
         }
     }
 
     async fn carry_out(self: &Arc<Self>, call: AdminCall) -> Result<AdminAnswer, Failure> {
         match call {
-            AdminCall::Health => return Ok(AdminAnswer::Health(self.health().await?)),
-            AdminCall::Initialize => {
-                self.initialize().await.map_err(Failure::Message)?;
-                return Ok(AdminAnswer::Done);
+            AdminCall::Health => Ok(AdminAnswer::Health(self.health().await?)),
+            AdminCall::Initialize { members } => {
+                self.initialize(&members).await.map_err(Failure::Message)?;
+                Ok(AdminAnswer::Done)
             }
-            _ => {}
+            call => self.lead(call).await,
         }
+    }
+
+    /// Calls that the leader alone carries out.
+    async fn lead(self: &Arc<Self>, call: AdminCall) -> Result<AdminAnswer, Failure> {
         self.confirm_lead().await?;
         match call {
-            AdminCall::Health | AdminCall::Initialize => Ok(AdminAnswer::Done),
+            AdminCall::Health | AdminCall::Initialize { .. } => Ok(AdminAnswer::Done),
+            AdminCall::Members => Ok(AdminAnswer::Members(self.members_view()?)),
+            AdminCall::MemberAdd { member, instead_of } => {
+                self.add_member(&member, instead_of).await?;
+                Ok(AdminAnswer::Done)
+            }
+            AdminCall::MemberChange { add, remove } => {
+                self.change_members(add, remove).await?;
+                Ok(AdminAnswer::Done)
+            }
             AdminCall::Format { volume } => self.format(volume).await,
             AdminCall::Follow { volume } => self.follow(volume).await,
             AdminCall::RosterAdd { cluster } => self.roster_add(ClusterId(cluster)).await,
@@ -79,7 +107,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             AdminCall::FullSyncStatus => Ok(AdminAnswer::FullSync(self.full_sync_view()?)),
             AdminCall::Locate { slice } => Ok(AdminAnswer::Path { path: self.path_of(SliceId(slice))? }),
             AdminCall::StepDown => {
-                self.step_down().await.map_err(Failure::Message)?;
+                self.hand_over().await.map_err(Failure::Message)?;
                 Ok(AdminAnswer::Done)
             }
             AdminCall::Identity { region } => self.identity(&region),
@@ -117,6 +145,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             mirror: home && !self.is_primary(&header),
             trouble: self.trouble(),
             digest: Some(digest.to_string()),
+            members: self.members(),
+            machine: self.config.machine,
         })
     }
 
@@ -182,22 +212,23 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let header = farshore_meta::header(&*kv)?;
         let primary = self.is_primary(&header);
         let mut status = ClusterStatus { figures: Some(self.figures()?), ..ClusterStatus::default() };
-        for (id, name, address) in &self.config.members {
-            let role = match (primary, leader == Some(*id)) {
+        for MemberView { id, name, address, voter, .. } in self.members() {
+            let role = match (primary, leader == Some(NodeId(id))) {
+                _ if !voter => "learner",
                 (true, true) => "leader",
                 (true, false) => "follower",
                 (false, true) => "mirror-leader",
                 (false, false) => "mirror-follower",
             };
-            let applied = (*id == self.config.id).then_some(header.index.0);
+            let applied = (id == self.config.id.0).then_some(header.index.0);
             status.nodes.push(NodeView {
-                name: name.clone(),
+                name,
                 region: self.config.region.clone(),
                 role: role.to_owned(),
                 pid: None,
-                address: address.clone(),
+                address,
                 applied,
-                trouble: self.trouble().filter(|_| *id == self.config.id),
+                trouble: self.trouble().filter(|_| id == self.config.id.0),
                 digest: None,
             });
         }

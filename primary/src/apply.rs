@@ -22,6 +22,13 @@ pub enum ApplyError {
     Version,
 }
 
+/// Whose log is applied, and up to which version of the state machine the node can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    pub cluster: ClusterId,
+    pub machine: u32,
+}
+
 /// What an entry did: the answer to its proposer, and what the node's memory must hear of.
 pub struct Effect {
     pub response: Response,
@@ -42,7 +49,7 @@ impl Effect {
 /// transaction began; only a reset asks for it, and a reset is always the first entry of its transaction.
 pub fn apply(
     kv: &mut dyn KvWrite,
-    own: ClusterId,
+    own: Own,
     at: RaftIndex,
     proposal: &[u8],
     old: Option<&dyn KvRead>,
@@ -98,6 +105,10 @@ pub fn apply(
             local::forget_positions(kv, LogIndex(0), below, farshore_meta::MAX_TRIM)?;
             Ok(Effect::accepted())
         }
+        Proposal::Nodes { cluster, addresses } => {
+            local::set_nodes_of(kv, cluster, &addresses)?;
+            Ok(Effect::accepted())
+        }
     }
 }
 
@@ -111,36 +122,36 @@ fn decode_entry(canonical: &[u8]) -> Result<SharedEntry, ApplyError> {
 }
 
 /// A shared entry of this cluster as primary.
-fn apply_own(kv: &mut dyn KvWrite, own: ClusterId, at: RaftIndex, canonical: &[u8]) -> Result<Effect, ApplyError> {
+fn apply_own(kv: &mut dyn KvWrite, own: Own, at: RaftIndex, canonical: &[u8]) -> Result<Effect, ApplyError> {
     let entry = decode_entry(canonical)?;
     let header = farshore_meta::header(kv)?;
     if let SharedBody::Control(Control::Start { epoch, slot }) = &entry.body {
         let counters = local::counters(kv)?;
-        let fresh = Slot::of(own, counters.starts) == Some(*slot);
-        if !fresh || epoch.id.cluster != own || epoch.id.number <= counters.heard {
+        let fresh = Slot::of(own.cluster, counters.starts) == Some(*slot);
+        if !fresh || epoch.id.cluster != own.cluster || epoch.id.number <= counters.heard {
             return Ok(Effect::refused(Refusal::StaleStart, header.index));
         }
-    } else if entry.epoch.cluster != own {
+    } else if entry.epoch.cluster != own.cluster {
         return Ok(Effect::refused(Refusal::WrongEpoch, header.index));
     }
     apply_entry(kv, own, at, &entry, canonical)
 }
 
 /// A shared entry of the followed primary that the judge accepted.
-fn apply_mirrored(kv: &mut dyn KvWrite, own: ClusterId, at: RaftIndex, canonical: &[u8]) -> Result<Effect, ApplyError> {
+fn apply_mirrored(kv: &mut dyn KvWrite, own: Own, at: RaftIndex, canonical: &[u8]) -> Result<Effect, ApplyError> {
     let entry = decode_entry(canonical)?;
     apply_entry(kv, own, at, &entry, canonical)
 }
 
 fn apply_entry(
     kv: &mut dyn KvWrite,
-    own: ClusterId,
+    own: Own,
     at: RaftIndex,
     entry: &SharedEntry,
     canonical: &[u8],
 ) -> Result<Effect, ApplyError> {
     let header = farshore_meta::header(kv)?;
-    match farshore_meta::admissible(&header, entry) {
+    match farshore_meta::admissible_to(own.machine, &header, entry) {
         Ok(()) => {}
         Err(farshore_meta::Refusal::UnknownVersion) => return Err(ApplyError::Version),
         Err(farshore_meta::Refusal::Frozen) => return Ok(Effect::refused(Refusal::Frozen, header.index)),
@@ -160,7 +171,7 @@ fn apply_entry(
 }
 
 /// What control entries mean for this cluster's own rows.
-fn note_control(kv: &mut dyn KvWrite, own: ClusterId, entry: &SharedEntry) -> Result<(), StorageError> {
+fn note_control(kv: &mut dyn KvWrite, own: Own, entry: &SharedEntry) -> Result<(), StorageError> {
     match &entry.body {
         SharedBody::Control(Control::Start { epoch, .. }) => note_start(kv, own, epoch),
         SharedBody::Control(Control::Format(volume)) => note_volume(kv, own, volume),
@@ -169,18 +180,18 @@ fn note_control(kv: &mut dyn KvWrite, own: ClusterId, entry: &SharedEntry) -> Re
 }
 
 /// This cluster keeps the ledger of its own region from the moment that it knows the volume (law 15).
-fn note_volume(kv: &mut dyn KvWrite, own: ClusterId, volume: &VolumeRecord) -> Result<(), StorageError> {
-    let Some(region) = volume.region_of(own) else { return Ok(()) };
-    let home = Home { cluster: own, region: region.id, incarnation: region.incarnation, block_size: volume.block_size };
+fn note_volume(kv: &mut dyn KvWrite, own: Own, volume: &VolumeRecord) -> Result<(), StorageError> {
+    let Some(region) = volume.region_of(own.cluster) else { return Ok(()) };
+    let home = Home { cluster: own.cluster, region: region.id, incarnation: region.incarnation, block_size: volume.block_size };
     syncer::set_home(&mut LocalTxn::new(kv), &home)?;
     local::set_home_volume(kv, volume)
 }
 
 /// Slots and epoch numbers are counted where no rewind reaches (law 7).
-fn note_start(kv: &mut dyn KvWrite, own: ClusterId, epoch: &Epoch) -> Result<(), StorageError> {
+fn note_start(kv: &mut dyn KvWrite, own: Own, epoch: &Epoch) -> Result<(), StorageError> {
     let mut counters = local::counters(kv)?;
     counters.heard = counters.heard.max(epoch.id.number);
-    if epoch.id.cluster == own {
+    if epoch.id.cluster == own.cluster {
         counters.starts += 1;
         let lineage = farshore_meta::header(kv)?.lineage;
         local::set_followed(kv, &lineage)?;
@@ -219,7 +230,7 @@ fn apply_rewind(kv: &mut dyn KvWrite, to: LogIndex, lineage: &Lineage) -> Result
 }
 
 /// The snapshot's rows become the shared state; the ledger becomes the difference (hazard 1.4).
-fn apply_reset(kv: &mut dyn KvWrite, own: ClusterId, snapshot: [u8; 16], old: Option<&dyn KvRead>) -> Result<Effect, ApplyError> {
+fn apply_reset(kv: &mut dyn KvWrite, own: Own, snapshot: [u8; 16], old: Option<&dyn KvRead>) -> Result<Effect, ApplyError> {
     let before = farshore_meta::header(kv)?;
     let Some(announced) = reset::commit(kv, snapshot)? else {
         return Ok(Effect::refused(Refusal::Fork, before.index));

@@ -8,6 +8,7 @@ use crate::raft::log::{LogFailure, RaftLog};
 use crate::raft::snapshot::{CheckpointError, Checkpoints, restore};
 use crate::raft::types::Entry;
 use crate::raft::{DiskLog, DiskLogError, Found, stored};
+use crate::standing::REMOVED;
 use crate::wholeness::{PURGED, Wholeness};
 use farshore_changelog::{Disk, OsDisk};
 use farshore_meta::kv::{Lmdb, StorageError, Store};
@@ -46,15 +47,28 @@ pub enum BootError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Read(#[from] LogFailure),
+    #[error(
+        "{name} was taken out of its cluster: take it out of the topology as well, or remove {directory} and take it in again as a new node \
+         (`farshore node add {name}`)"
+    )]
+    Removed { name: String, directory: PathBuf },
 }
 
-/// Whose directory it is.
+/// Whose directory it is. The node's number is drawn with the directory: who lost it has forgotten its vote, and is another
+/// node to its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub volume: String,
     pub cluster: ClusterId,
     pub node: NodeId,
     pub name: String,
+}
+
+impl Identity {
+    /// Whether both are the same apart from the number.
+    fn is_same_place(&self, other: &Identity) -> bool {
+        (&self.volume, self.cluster, &self.name) == (&other.volume, other.cluster, &other.name)
+    }
 }
 
 impl std::fmt::Display for Identity {
@@ -65,20 +79,30 @@ impl std::fmt::Display for Identity {
 
 /// What a node on disk is made of.
 pub struct OnDisk {
+    /// The number that was drawn with the directory.
+    pub node: NodeId,
     pub store: Lmdb,
     pub log: Arc<DiskLog>,
     pub checkpoints: Arc<Checkpoints>,
 }
 
-/// Opens or creates a node's directory. What cannot be trusted is given up, and the node's wholeness says that it has no
-/// vote until the others have refilled it (law 24); `alone` there are no others, and the node does not start.
+/// Opens or creates a node's directory; the number in `identity` counts only for one that is new. What cannot be trusted is
+/// given up, and the node's wholeness says that it has no vote until the others have refilled it (law 24); `alone` there
+/// are no others, and the node does not start.
 pub fn open(directory: &Path, identity: &Identity, alone: bool) -> Result<OnDisk, BootError> {
     create_dir(directory)?;
-    claim(directory, identity)?;
+    let node = claim(directory, identity)?;
     let group = GroupId(u64::from_le_bytes(first_eight(blake3::hash(identity.volume.as_bytes()).as_bytes())));
     let logs = LogDirectory { path: directory.join(LOG), disk: Arc::new(OsDisk), group, alone };
     create_dir(&logs.path)?;
+    if node == identity.node {
+        // Its number is new: no earlier life can have voted under it.
+        DiskLog::give_up(&logs.path, &logs.disk, &Wholeness::Member)?;
+    }
     let (log, sound) = logs.open()?;
+    if log.load_small(REMOVED)?.is_some() {
+        return Err(BootError::Removed { name: identity.name.clone(), directory: directory.to_owned() });
+    }
     let checkpoints = Checkpoints::in_directory(&directory.join(CHECKPOINTS)).map_err(|error| io_of(directory, error))?;
     let mark = this_boot(directory);
     let state = directory.join(STATE);
@@ -88,19 +112,19 @@ pub fn open(directory: &Path, identity: &Identity, alone: bool) -> Result<OnDisk
         create_dir(&state)?;
         let store = Lmdb::open(&state)?;
         if stands_in_log(&store, &log)? {
-            return Ok(OnDisk { store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
+            return Ok(OnDisk { node, store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
         }
         tracing::warn!("the state does not stand where the log says: starting from a checkpoint");
         drop(store);
     }
     if let Some(store) = rebuild(directory, &state, &mark, &log, &checkpoints)? {
-        return Ok(OnDisk { store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
+        return Ok(OnDisk { node, store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
     }
     drop(log);
     let log = logs.begin_anew("no checkpoint can be used, and the log does not reach back to the beginning")?;
     let store = rebuild(directory, &state, &mark, &log, &checkpoints)?;
     let store = store.ok_or_else(|| BootError::Damaged("an empty log does not begin at its beginning".to_owned()))?;
-    Ok(OnDisk { store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) })
+    Ok(OnDisk { node, store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) })
 }
 
 /// The node stopped because something failed: what was not flushed is not believed at the next start (hazard 7.5).
@@ -227,19 +251,20 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), BootError> {
     File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-fn claim(directory: &Path, identity: &Identity) -> Result<(), BootError> {
+fn claim(directory: &Path, identity: &Identity) -> Result<NodeId, BootError> {
     let path = directory.join(IDENTITY);
     match fs::read(&path) {
         Ok(bytes) => {
             let theirs: Identity =
                 serde_json::from_slice(&bytes).map_err(|error| BootError::Identity { path: path.clone(), error })?;
-            if theirs != *identity {
+            if !theirs.is_same_place(identity) {
                 return Err(BootError::OtherNode { path, theirs: theirs.to_string(), ours: identity.to_string() });
             }
-            Ok(())
+            Ok(theirs.node)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_durably(&path, &serde_json::to_vec_pretty(identity).expect("an identity always serialises"))
+            write_durably(&path, &serde_json::to_vec_pretty(identity).expect("an identity always serialises"))?;
+            Ok(identity.node)
         }
         Err(error) => Err(BootError::Io { path, error }),
     }

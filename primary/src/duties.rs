@@ -12,6 +12,7 @@ use crate::telemetry::{self, Component};
 use farshore_meta::kv::{StorageError, Store};
 use farshore_syncer::{HISTORY_PAGE_MAX, LocalOp};
 use farshore_types::{Control, ControlTime, LocalTime, LogIndex, SessionId, SharedBody};
+use farshore_wire::v1::{self, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -46,6 +47,8 @@ struct Memory {
     checkpoint_bytes: u64,
     told_us: LocalTime,
     heard: BTreeMap<SessionId, LocalTime>,
+    /// Addresses of the members, as the clients were told.
+    told: Vec<String>,
 }
 
 /// Why a round ended early.
@@ -98,6 +101,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
         memory.told_us = now;
         node.tell_metrics();
     }
+    node.ask_around(now).await;
     if !node.is_leader() {
         if memory.leads_since.take().is_some() {
             let refusal = not_leader(node.leader_address().await);
@@ -112,6 +116,10 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
         telemetry::began_to_lead();
         *memory = Memory { leads_since: Some(now), ticked_us: now, checkpoint_us: memory.checkpoint_us, ..Memory::default() };
     }
+    if let Err(error) = node.settle_membership().await {
+        tracing::debug!(%error, "a change of the members is not finished yet");
+    }
+    tell_members(node, memory);
     if !has_home(node)? {
         return Ok(());
     }
@@ -128,6 +136,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
     node.alive(Component::FullSync);
     let header = node.header()?;
     if node.is_primary(&header) {
+        raise_version(node, now).await?;
         mark_roster(node).await?;
         expire_sessions(node, memory, now).await?;
         purge_orphans(node, memory, now).await?;
@@ -137,6 +146,41 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
 
 fn has_home<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<bool, StorageError> {
     Ok(farshore_syncer::home(&*node.read()?)?.is_some())
+}
+
+/// Clients that stay connected hear of new nodes, so that they find the cluster after all others were replaced.
+fn tell_members<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mut Memory) {
+    let addresses = node.member_addresses();
+    if addresses == memory.told {
+        return;
+    }
+    let mut sessions = vec![];
+    node.hub.each(|session, _| sessions.push(session));
+    for session in sessions {
+        node.hub.send(session, Frame::Nodes(v1::Nodes { addresses: addresses.clone() }));
+    }
+    memory.told = addresses;
+}
+
+/// Law 4: the version is raised once every node of every cluster on the roster has announced it.
+async fn raise_version<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, now: LocalTime) -> Result<(), Broken> {
+    let Some(mut known) = node.machine_of_all(now) else { return Ok(()) };
+    let (version, roster) = {
+        let kv = node.read()?;
+        (farshore_meta::header(&*kv)?.version, dispatch::roster(&*kv)?)
+    };
+    if known <= version {
+        return Ok(());
+    }
+    for mirror in roster.into_iter().filter(|cluster| *cluster != node.config.cluster) {
+        let seen = node.observations.mirrors().get(&mirror).map_or(0, |seen| seen.machine);
+        known = known.min(seen);
+    }
+    if known > version {
+        tracing::info!(version = known, "every node knows this version of the state machine: the volume is raised to it");
+        node.propose_shared(SharedBody::Control(Control::Version(known))).await?;
+    }
+    Ok(())
 }
 
 /// Law 6: no longer than this leader measured on its own clock.
@@ -207,9 +251,9 @@ async fn trim<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), B
     Ok(())
 }
 
-/// Says by an entry which mirrors must take a snapshot: those whose log is gone here (law 25).
+/// Says by an entry which mirrors must take a snapshot: those whose log is gone in every node here (law 25).
 async fn mark_roster<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Result<(), Broken> {
-    let mut marks = vec![];
+    let mut candidates = vec![];
     let purged = node.raft_metrics().purged.map(|id| stored(id.index));
     {
         let kv = node.read()?;
@@ -218,15 +262,22 @@ async fn mark_roster<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>) -> Resul
             let floor = farshore_syncer::known_floor(&*kv, member.cluster, &header.lineage)?;
             let seen = node.observations.mirrors().get(&member.cluster).map_or(LogIndex(0), |seen| seen.applied);
             let has = floor.max(seen);
-            let held = local::position(&*kv, has.next())?.is_some_and(|next| purged.is_none_or(|purged| next.raft > purged));
-            let needs = has < header.index && !held;
-            if needs != member.needs_snapshot {
-                marks.push((member.cluster, needs));
-            }
+            let next = if has < header.index { Some(local::position(&*kv, has.next())?.map(|next| next.raft)) } else { None };
+            candidates.push((member, next));
         }
     }
-    for (cluster, needs) in marks {
-        node.propose_shared(SharedBody::Control(Control::RosterNeedsSnapshot { cluster, needs })).await?;
+    for (member, next) in candidates {
+        let needs = match next {
+            None => false,
+            Some(None) => true,
+            Some(Some(at)) if purged.is_none_or(|purged| at > purged) => false,
+            // A leader that began with a snapshot holds less than the others.
+            Some(Some(at)) => !node.is_held_by_peers(at).await,
+        };
+        if needs != member.needs_snapshot {
+            let mark = Control::RosterNeedsSnapshot { cluster: member.cluster, needs };
+            node.propose_shared(SharedBody::Control(mark)).await?;
+        }
     }
     Ok(())
 }

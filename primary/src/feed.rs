@@ -7,6 +7,7 @@ use crate::node::Node;
 use crate::observe::MirrorSeen;
 use crate::proposal::Proposal;
 use crate::raft::types::{Entry, EntryPayload};
+use farshore_changelog::extend;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_syncer::LocalOp;
 use farshore_types::{Chain, ClusterId, Digest, EpochId, Lineage, LogIndex};
@@ -122,7 +123,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             }
             // Before the state is read: what is applied in between must wake this loop.
             let moved = self.hub.changed.notified();
-            let batch = self.next_batch(tail)?;
+            let batch = self.next_batch(tail).await?;
             let idle = batch.is_none();
             if let Some(batch) = batch {
                 let sent = output.send(ChangelogFrame { frame: Some(Out::Batch(batch)) }).await;
@@ -148,29 +149,39 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     }
 
     /// The next entries after the cursor; `None` when the mirror has all.
-    fn next_batch(&self, tail: &mut Tail) -> Result<Option<v1::Batch>, TailRefused> {
-        let kv = self.read().map_err(storage)?;
-        let header = farshore_meta::header(&*kv).map_err(storage)?;
-        if header.index <= tail.cursor {
-            return Ok(None);
+    async fn next_batch(&self, tail: &mut Tail) -> Result<Option<v1::Batch>, TailRefused> {
+        let Some((chain, positions)) = self.next_positions(tail.cursor)? else { return Ok(None) };
+        let mut entries = self.canonical(&positions)?;
+        if entries.is_empty() {
+            entries = self.canonical_of_peers(tail.cursor, chain, &positions).await?;
         }
         let first = tail.cursor.next();
-        let last = LogIndex(header.index.0.min(tail.cursor.0 + BATCH));
+        tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
+        Ok(Some(v1::Batch { first: first.0, chain: chain.0.to_vec().into(), entries }))
+    }
+
+    /// The chain at the cursor, and where the entries after it stand; `None` when there are none.
+    fn next_positions(&self, cursor: LogIndex) -> Result<Option<(Chain, Vec<Position>)>, TailRefused> {
+        let kv = self.read().map_err(storage)?;
+        let header = farshore_meta::header(&*kv).map_err(storage)?;
+        if header.index <= cursor {
+            return Ok(None);
+        }
+        let last = LogIndex(header.index.0.min(cursor.0 + BATCH));
         let mut positions: Vec<Position> = vec![];
-        for index in first.0..=last.0 {
+        for index in cursor.next().0..=last.0 {
             match local::position(&*kv, LogIndex(index)).map_err(storage)? {
                 Some(position) => positions.push(position),
                 None => return Err(refused(Why::Trimmed, format!("the log no longer holds {index}"))),
             }
         }
-        let chain = chain_at(&*kv, tail.cursor).map_err(storage)?;
-        let chain = chain.ok_or_else(|| refused(Why::Trimmed, format!("the log no longer holds {}", tail.cursor)))?;
-        let entries = self.canonical(&positions)?;
-        tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
-        Ok(Some(v1::Batch { first: first.0, chain: chain.0.to_vec().into(), entries }))
+        let chain = chain_at(&*kv, cursor).map_err(storage)?;
+        let chain = chain.ok_or_else(|| refused(Why::Trimmed, format!("the log no longer holds {cursor}")))?;
+        Ok(Some((chain, positions)))
     }
 
-    /// The canonical bytes at these positions, or of as many of the first as one read yields.
+    /// The canonical bytes at these positions, or of as many of the first as one read yields; none when this node's log
+    /// begins later.
     fn canonical(&self, positions: &[Position]) -> Result<Vec<prost::bytes::Bytes>, TailRefused> {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return Ok(vec![]) };
         let records =
@@ -186,10 +197,40 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                     .ok_or_else(|| refused(Why::Invalid, format!("the log's entry {index} is not a shared one")))?,
             );
         }
+        Ok(entries)
+    }
+
+    /// The same out of the other members' logs, for a leader that began with a snapshot: the mirror need not take one as
+    /// well. The chain, which came with the snapshot, proves every entry.
+    async fn canonical_of_peers(
+        &self,
+        cursor: LogIndex,
+        mut chain: Chain,
+        positions: &[Position],
+    ) -> Result<Vec<prost::bytes::Bytes>, TailRefused> {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return Ok(vec![]) };
+        let mut wanted = positions.iter().peekable();
+        let (mut index, mut entries) = (cursor, vec![]);
+        for (at, bytes) in self.entries_of_peers(first.raft, last.raft).await {
+            let Some(position) = wanted.next_if(|position| position.raft == at) else { continue };
+            let Some(canonical) = canonical_of(&bytes) else { break };
+            index = index.next();
+            chain = extend(&chain, index, &canonical);
+            if chain != position.chain {
+                tracing::error!(%index, "a peer's log holds another entry than this cluster's history");
+                break;
+            }
+            entries.push(canonical);
+        }
         if entries.is_empty() {
-            return Err(refused(Why::Trimmed, "the log no longer holds these entries"));
+            return Err(refused(Why::Trimmed, format!("no node's log holds the entries after {cursor} any more")));
         }
         Ok(entries)
+    }
+
+    /// Whether the log of some member still holds the entry at this position.
+    pub(crate) async fn is_held_by_peers(&self, at: farshore_types::RaftIndex) -> bool {
+        !self.entries_of_peers(at, at).await.is_empty()
     }
 
     fn beat(&self, tail: &Tail) -> Result<v1::Beat, StorageError> {
@@ -211,6 +252,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             floors: encode(&floors),
             figures: serde_json::to_vec(&self.figures()?).expect("figures always serialise").into(),
             now_us: now,
+            nodes: self.member_addresses(),
         })
     }
 
@@ -246,6 +288,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             floor: LogIndex(acknowledge.floor),
             lineage: decode(&acknowledge.lineage).map_err(|error| invalid(error.to_string()))?,
             figures: serde_json::from_slice(&acknowledge.figures).map_err(|error| invalid(error.to_string()))?,
+            machine: acknowledge.machine,
             heard_us: self.host.boot_us(),
             connected: true,
         })

@@ -13,6 +13,7 @@ use crate::raft::types::{LeaderId, LogId, Types};
 use crate::raft::{Observer, PeerCall, PeerError};
 use crate::wholeness::{Lead, Learned, Question, Told, Wholeness, goal, learn, vote_of};
 use farshore_meta::kv::Store;
+use farshore_wire::admin::NewMember;
 use openraft::impls::Vote;
 use openraft::raft::VoteRequest;
 use openraft::{AsyncRuntime, ServerState};
@@ -122,9 +123,13 @@ async fn regain_vote<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, why: Str
 
 /// What the others tell, in their order; `None` for a node that does not answer.
 async fn ask_others<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Vec<Option<Told>> {
+    ask(node, &node.others()).await
+}
+
+async fn ask<R: AsyncRuntime, S: Store>(node: &Node<R, S>, others: &[(u64, String)]) -> Vec<Option<Told>> {
     let question = encode(&Question { node: node.config.id.0 });
-    let answers = node.others().map(|(id, address)| {
-        let call = node.transport.call(id, address, PeerCall::Heal, question.clone(), ANSWER);
+    let answers = others.iter().map(|(id, address)| {
+        let call = node.transport.call(*id, address, PeerCall::Heal, question.clone(), ANSWER);
         async move { postcard::from_bytes(&call.await.ok()?).ok() }
     });
     futures::future::join_all(answers).await
@@ -140,9 +145,13 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         self.healing.wholeness().trouble()
     }
 
-    fn others(&self) -> impl Iterator<Item = (u64, &str)> {
-        let others = self.config.members.iter().filter(|(id, _, _)| *id != self.config.id);
-        others.map(|(id, _, address)| (id.0, address.as_str()))
+    /// The other members, or, while this node knows of none, who the topology says may know; their numbers are unknown then.
+    fn others(&self) -> Vec<(u64, String)> {
+        let members = self.other_members();
+        if members.is_empty() {
+            return self.config.peers.iter().map(|address| (0, address.clone())).collect();
+        }
+        members.into_iter().map(|member| (member.id, member.address)).collect()
     }
 
     /// Durable first: a restart in the middle must not vote.
@@ -219,8 +228,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
 
     /// Makes all nodes members of a cluster that did not exist. Only when none of them has taken part in anything: a
     /// node whose disk was replaced must not begin again what the others have.
-    pub(crate) async fn found(&self) -> Result<(), String> {
-        for (told, (_, address)) in ask_others(self).await.iter().zip(self.others()) {
+    pub(crate) async fn found(&self, members: &[NewMember]) -> Result<(), String> {
+        let others = members.iter().filter(|member| member.id != self.config.id.0);
+        let others: Vec<(u64, String)> = others.map(|member| (member.id, member.address.clone())).collect();
+        for (told, (_, address)) in ask(self, &others).await.iter().zip(&others) {
             match told {
                 None => return Err(format!("the node at {address} does not answer: a cluster is made by all its nodes")),
                 Some(told) if !told.blank => {
@@ -229,8 +240,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 Some(_) => {}
             }
         }
-        for (id, address) in self.others() {
-            let answer = self.transport.call(id, address, PeerCall::Found, vec![], ANSWER).await;
+        for (id, address) in &others {
+            let answer = self.transport.call(*id, address, PeerCall::Found, vec![], ANSWER).await;
             let founded = answer.ok().and_then(|answer| postcard::from_bytes::<bool>(&answer).ok());
             if founded != Some(true) {
                 return Err(format!("the node at {address} did not join the new cluster"));

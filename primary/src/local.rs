@@ -2,11 +2,12 @@
 //!
 //! `Pa` the last applied Raft entry and membership; `Pi<LogIndex>` where a shared entry stands in this node's Raft log;
 //! `Pf` the followed lineage; `Pv` the volume; `Pc` counters that no rewind reaches (law 7);
+//! `Pg<node>` nodes that were taken out of the cluster; `Pn<cluster>` where the nodes of another cluster are;
 //! `Pd<LogIndex>` digests; `PD` where this cluster diverged; `Pz` and `Z...` a snapshot on its way (see `reset`).
 
 use crate::raft::types::{LogId, StoredMembership};
 use farshore_meta::kv::{KvRead, KvWrite, Space, StorageError};
-use farshore_types::{Chain, Digest, Lineage, LogIndex, LogTime, RaftIndex, VolumeRecord};
+use farshore_types::{Chain, ClusterId, Digest, Lineage, LogIndex, LogTime, NodeId, RaftIndex, VolumeRecord};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 const APPLIED: &[u8] = b"Pa";
@@ -16,6 +17,9 @@ const VOLUME: &[u8] = b"Pv";
 const DIVERGED: &[u8] = b"PD";
 const DIGEST: &[u8] = b"Pd";
 const POSITION: &[u8] = b"Pi";
+const GONE: &[u8] = b"Pg";
+const GONE_END: &[u8] = b"Ph";
+const NODES: &[u8] = b"Pn";
 /// Version of these rows' encoding.
 const VERSION: u8 = 1;
 
@@ -90,6 +94,40 @@ pub fn counters(kv: &dyn KvRead) -> Result<Counters, StorageError> {
 
 pub fn set_counters(kv: &mut dyn KvWrite, counters: &Counters) -> Result<(), StorageError> {
     save(kv, COUNTERS, counters)
+}
+
+fn gone_key(node: NodeId) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..2].copy_from_slice(GONE);
+    key[2..].copy_from_slice(&node.0.to_be_bytes());
+    key
+}
+
+/// The name of a node that was taken out of this cluster, if it was. Such an id never comes back.
+pub fn removed(kv: &dyn KvRead, node: NodeId) -> Result<Option<String>, StorageError> {
+    load(kv, &gone_key(node))
+}
+
+pub fn set_removed(kv: &mut dyn KvWrite, node: NodeId, name: &str) -> Result<(), StorageError> {
+    save(kv, &gone_key(node), &name.to_owned())
+}
+
+/// All nodes that were taken out.
+pub fn all_removed(kv: &dyn KvRead) -> Result<Vec<NodeId>, StorageError> {
+    kv.scan(Space::Local, GONE, Some(GONE_END))?.map(|row| row.map(|(key, _)| NodeId(index_of(key).0))).collect()
+}
+
+fn nodes_key(cluster: ClusterId) -> [u8; 3] {
+    [NODES[0], NODES[1], cluster.0]
+}
+
+/// Addresses of the nodes of another cluster, as it told them last; empty when it never did.
+pub fn nodes_of(kv: &dyn KvRead, cluster: ClusterId) -> Result<Vec<String>, StorageError> {
+    Ok(load(kv, &nodes_key(cluster))?.unwrap_or_default())
+}
+
+pub fn set_nodes_of(kv: &mut dyn KvWrite, cluster: ClusterId, addresses: &[String]) -> Result<(), StorageError> {
+    save(kv, &nodes_key(cluster), &addresses.to_vec())
 }
 
 fn position_key(index: LogIndex) -> [u8; 10] {

@@ -1,6 +1,7 @@
 //! One node of a metadata cluster: its consensus, its state, and the memory of a leader. Whether it serves as primary
 //! or as mirror is said by the state alone (law 23).
 
+use crate::apply::Own;
 use crate::dispatch::Dispatch;
 use crate::heal::Healing;
 use crate::host::SharedHost;
@@ -11,16 +12,18 @@ use crate::proposal::Proposal;
 use crate::raft::log::RaftLog;
 use crate::raft::snapshot::{Checkpoints, Meta};
 use crate::raft::types::{Payload, Response, Types};
-use crate::raft::{Committed, LogStore, Machine, MachineLog, Network, PeerCall, PeerError, PeerTransport};
+use crate::raft::{Committed, LogStore, Machine, MachineLog, Member, Network, PeerCall, PeerError, PeerTransport};
+use crate::standing::Peers;
 use crate::wholeness::Wholeness;
 use farshore_meta::Header;
 use farshore_meta::kv::{KvRead, StorageError, Store};
 use farshore_types::{ClusterId, LogTime, NodeId, SharedBody, SharedEntry};
+use farshore_wire::admin::NewMember;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use openraft::{AsyncRuntime, BasicNode, Config, Raft, ReadPolicy, Snapshot, SnapshotPolicy};
+use openraft::{AsyncRuntime, Config, Raft, ReadPolicy, Snapshot, SnapshotPolicy};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,8 +42,10 @@ pub struct NodeConfig {
     pub region: String,
     pub cluster: ClusterId,
     pub id: NodeId,
-    /// All nodes of the cluster: id, name and address.
-    pub members: Vec<(NodeId, String, String)>,
+    /// Addresses of the other nodes of the cluster by the topology: whom a node asks that has lost what it knew.
+    pub peers: Vec<String>,
+    /// The highest version of the state machine that this node knows (law 4).
+    pub machine: u32,
     /// Microseconds between full syncs.
     pub full_sync_every_us: u64,
     /// Between a leader's heartbeats; also how long one replication message may take.
@@ -78,6 +83,7 @@ pub struct Node<R: AsyncRuntime, S: Store> {
     pub(crate) ingress: Ingress,
     pub(crate) dispatch: Dispatch,
     pub observations: Observations,
+    pub(crate) peers: Peers,
     pub(crate) raft: Raft<Types<R>, Machine<R, S>>,
     pub(crate) transport: Arc<dyn PeerTransport>,
     pub(crate) healing: Healing,
@@ -139,7 +145,9 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         let flushed = Arc::new(Notify::new());
         let committed = Committed::default();
         let seen = MachineLog { log: log.clone(), flushed: flushed.clone(), committed: committed.clone() };
-        let machine = Machine::new(config.cluster, store.clone(), seen, checkpoints.clone(), hub.clone(), host.clone());
+        let peers = Peers::new(host.boot_us());
+        let own = Own { cluster: config.cluster, machine: config.machine };
+        let machine = Machine::new(own, store.clone(), seen, checkpoints.clone(), hub.clone(), host.clone());
         let raft = Raft::new(
             config.id.0,
             raft_config(&config, &wholeness)?,
@@ -154,6 +162,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             ingress,
             dispatch: Dispatch::new(),
             observations: Observations::default(),
+            peers,
             config,
             store,
             log,
@@ -171,14 +180,14 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         Ok(node)
     }
 
-    /// Makes the cluster out of its members; repeating it is no error.
-    pub async fn initialize(&self) -> Result<(), String> {
-        let members: BTreeMap<u64, BasicNode> =
-            self.config.members.iter().map(|(id, _, address)| (id.0, BasicNode::new(address))).collect();
+    /// Makes the cluster out of these nodes; repeating it is no error.
+    pub async fn initialize(&self, new: &[NewMember]) -> Result<(), String> {
+        let members: BTreeMap<u64, Member> =
+            new.iter().map(|member| (member.id, Member::new(&member.name, &member.address))).collect();
         if self.raft.is_initialized().await.map_err(|error| error.to_string())? {
             return Ok(());
         }
-        self.found().await?;
+        self.found(new).await?;
         self.raft.initialize(members).await.map_err(|error| error.to_string())
     }
 
@@ -205,10 +214,6 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     pub async fn leader_address(&self) -> Option<String> {
         let leader = self.leader().await?;
         self.address_of(leader)
-    }
-
-    fn address_of(&self, id: NodeId) -> Option<String> {
-        self.config.members.iter().find(|(member, _, _)| *member == id).map(|(_, _, address)| address.clone())
     }
 
     /// Returns once this node has proven, after the call began, that it leads, and has applied all that was committed
@@ -292,7 +297,11 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Answers one Raft call of a peer.
     pub async fn handle_peer(&self, call: PeerCall, body: &[u8]) -> Result<Vec<u8>, PeerError> {
         self.healing.admit(call)?;
+        if call == PeerCall::Append {
+            self.peers.heard(self.host.boot_us());
+        }
         match call {
+            PeerCall::Standing | PeerCall::Entries => self.answer_peer(call, body),
             PeerCall::Append => answer(self.raft.append_entries(request(body)?).await),
             PeerCall::Vote => answer(self.raft.vote(request(body)?).await),
             PeerCall::PreVote => answer(self.raft.pre_vote(request(body)?).await),
@@ -309,6 +318,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     pub async fn handle_snapshot(&self, meta: &[u8], mut from: Box<dyn std::io::Read + Send>) -> Result<Vec<u8>, PeerError> {
         self.healing.admit(PeerCall::Snapshot)?;
         let (vote, meta): (VoteOf<Types<R>>, Meta) = request(meta)?;
+        self.peers.heard(self.host.boot_us());
         tracing::info!(at = ?meta.last_log_id, "receiving a snapshot from the leader");
         let (done, received) = tokio::sync::oneshot::channel();
         let (checkpoints, of) = (self.checkpoints.clone(), meta.clone());
@@ -327,14 +337,6 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Lets the log go up to this index of openraft's (inclusive).
     pub async fn purge_log(&self, upto: u64) -> Result<(), ProposeError> {
         self.raft.trigger().purge_log(upto).await.map_err(|error| ProposeError::Unknown(error.to_string()))
-    }
-
-    /// Hands the leadership to another voter, so that a planned stop stalls nobody.
-    pub async fn step_down(&self) -> Result<(), String> {
-        let Some((to, _, _)) = self.config.members.iter().find(|(id, _, _)| *id != self.config.id) else {
-            return Err("this is the only node".to_owned());
-        };
-        self.raft.trigger().transfer_leader(to.0).await.map_err(|error| error.to_string())
     }
 
     /// openraft's metrics as they are now.

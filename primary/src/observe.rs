@@ -20,6 +20,8 @@ pub struct MirrorSeen {
     pub floor: LogIndex,
     pub lineage: Lineage,
     pub figures: RegionFigures,
+    /// The version of the state machine that all its nodes know, 0 when it cannot say so (law 4).
+    pub machine: u32,
     /// On this node's boot clock.
     pub heard_us: LocalTime,
     pub connected: bool,
@@ -129,7 +131,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// The lag of every region as this cluster sees it.
     pub async fn lag(&self) -> Result<LagView, StorageError> {
         let leader = match self.leader().await {
-            Some(leader) => self.config.members.iter().find(|(id, _, _)| *id == leader).map(|(_, name, _)| name.clone()),
+            Some(leader) => self.members().into_iter().find(|member| member.id == leader.0).map(|member| member.name),
             None => None,
         };
         let kv = self.read()?;

@@ -3,7 +3,7 @@
 //! The order of the variants is part of the persisted format: append, never reorder.
 
 use farshore_syncer::LocalOp;
-use farshore_types::{Chain, Digest, EpochId, Lineage, LogIndex, VolumeRecord};
+use farshore_types::{Chain, ClusterId, Digest, EpochId, Lineage, LogIndex, VolumeRecord};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub enum Proposal {
     Diverged { index: LogIndex },
     /// Forgets before-images and log positions below this index; it is at or below every floor of the roster (law 20).
     Trim { below: LogIndex },
+    /// Where the nodes of another cluster are, so that this one finds it after its nodes were replaced.
+    Nodes { cluster: ClusterId, addresses: Vec<String> },
 }
 
 /// Bytes of the log that are not a proposal of a version that this node knows. The node stops; it never guesses (law 4).
@@ -107,10 +109,12 @@ mod tests {
     fn law_26_the_encoding_is_fixed() {
         assert_eq!(&*Proposal::Trim { below: LogIndex(300) }.encode(), [1, 10, 0xac, 0x02]);
         assert_eq!(&*Proposal::Shared(vec![7, 8]).encode(), [1, 0, 2, 7, 8]);
+        let nodes = Proposal::Nodes { cluster: ClusterId(1), addresses: vec!["h:1".to_owned()] };
+        assert_eq!(&*nodes.encode(), [1, 11, 1, 1, 3, b'h', b':', b'1']);
         let mirrored = Proposal::Mirrored {
             index: LogIndex(5),
             previous: Chain([9; 32]),
-            epoch: EpochId { number: 2, cluster: farshore_types::ClusterId(1) },
+            epoch: EpochId { number: 2, cluster: ClusterId(1) },
             canonical: vec![1],
         };
         let expected = [&[1, 1, 5][..], &[9; 32], &[2, 1, 1, 1]].concat();

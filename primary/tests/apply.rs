@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 use farshore_changelog::extend;
+use farshore_meta::MACHINE_VERSION;
 use farshore_meta::kv::{Memory, Space, Store};
 use farshore_primary::raft::types::{Refusal, Response};
-use farshore_primary::{Effect, Proposal, apply, local};
+use farshore_primary::{Effect, Own, Proposal, apply, local};
 use farshore_types::{
     Chain, ClusterId, Compression, Control, Digest, Epoch, EpochId, GroupId, Incarnation, Ino, Lineage, LogIndex, LogTime,
     NewNode, Op, RaftIndex, RegionId, RegionRecord, Sequence, SessionId, SessionInfo, SessionRequest, SharedBody, SharedEntry,
@@ -32,7 +33,8 @@ impl Cluster {
         self.raft += 1;
         let old = self.store.read().unwrap();
         let mut kv = self.store.write().unwrap();
-        let effect: Effect = apply(&mut *kv, self.id, RaftIndex(self.raft), &proposal.encode(), Some(&*old)).unwrap();
+        let own = Own { cluster: self.id, machine: MACHINE_VERSION };
+        let effect: Effect = apply(&mut *kv, own, RaftIndex(self.raft), &proposal.encode(), Some(&*old)).unwrap();
         kv.commit().unwrap();
         effect.response
     }

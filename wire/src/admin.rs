@@ -10,8 +10,23 @@ use serde::{Deserialize, Serialize};
 pub enum AdminCall {
     /// Any node answers for itself.
     Health,
-    /// Makes the cluster out of the topology's nodes; repeating it is no error.
-    Initialize,
+    /// Makes the cluster out of these nodes; repeating it is no error.
+    Initialize {
+        members: Vec<NewMember>,
+    },
+    /// Who belongs to the cluster, by its leader.
+    Members,
+    /// Takes a node in as a learner, which does not vote yet; repeating it is no error.
+    MemberAdd {
+        member: NewMember,
+        /// The member that it will take the place of: it may have the same name and address.
+        instead_of: Option<u64>,
+    },
+    /// Gives a learner that has caught up its vote, and takes another node out, in one step; repeating it is no error.
+    MemberChange {
+        add: Option<u64>,
+        remove: Option<u64>,
+    },
     /// The first entry of a volume, at its initial primary; repeating it with the same uuid is no error.
     Format {
         volume: VolumeRecord,
@@ -52,6 +67,44 @@ pub enum AdminCall {
     },
 }
 
+/// A learner may vote once it lacks no more than so many entries: some are always on their way.
+pub const CAUGHT_UP: u64 = 1024;
+
+/// A node, as it says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewMember {
+    /// Drawn with its directory, never used again.
+    pub id: u64,
+    pub name: String,
+    /// `host:port` that others dial.
+    pub address: String,
+}
+
+/// A member of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    pub id: u64,
+    pub name: String,
+    pub address: String,
+    /// Whether it votes; a learner only follows.
+    pub voter: bool,
+    /// Entries of the cluster's log that the leader has not yet heard to be there; `null` when it does not know.
+    pub behind: Option<u64>,
+    /// Whether the leader heard it lately; `null` on other nodes.
+    pub answers: Option<bool>,
+}
+
+/// Answer of [`AdminCall::Members`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersView {
+    pub leader: u64,
+    /// Whether a change of the voters is under way.
+    pub changing: bool,
+    pub members: Vec<MemberView>,
+    /// Ids of nodes that were taken out, for ever.
+    pub removed: Vec<u64>,
+}
+
 /// Answer of [`AdminCall::Health`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
@@ -78,6 +131,12 @@ pub struct Health {
     /// Of the shared state at `applied`.
     #[serde(default)]
     pub digest: Option<String>,
+    /// The cluster's nodes, as this one knows them.
+    #[serde(default)]
+    pub members: Vec<MemberView>,
+    /// The highest version of the state machine that this node knows.
+    #[serde(default)]
+    pub machine: u32,
 }
 
 /// Answer of [`AdminCall::Status`], by the leader.
@@ -96,6 +155,7 @@ pub enum AdminAnswer {
     Done,
     Health(Health),
     Status(ClusterStatus),
+    Members(MembersView),
     Lag(crate::view::LagView),
     Replication(ReplicationView),
     FullSync(FullSyncView),
@@ -107,6 +167,10 @@ pub enum AdminAnswer {
     },
     NotLeader {
         leader: Option<String>,
+    },
+    /// Not done yet: the same call is repeated until it is.
+    NotYet {
+        message: String,
     },
     /// Not done; the sentence says what and how to mend it.
     Failed {

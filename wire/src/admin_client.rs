@@ -26,6 +26,9 @@ pub enum AdminError {
     /// No node of the cluster says that it leads.
     #[error("none of {asked} leads the cluster: {detail}")]
     NoLeader { asked: String, detail: String },
+    /// The leader is at it, or waits for something.
+    #[error("{message}")]
+    NotYet { address: String, message: String },
     /// The node did not do it; its sentence.
     #[error("{message}")]
     Failed { address: String, message: String },
@@ -36,7 +39,8 @@ pub enum AdminError {
 impl AdminError {
     /// Whether the same call may succeed later, unchanged.
     pub fn is_transient(&self) -> bool {
-        matches!(self, AdminError::Unreachable { .. } | AdminError::NotLeader { .. } | AdminError::NoLeader { .. })
+        use AdminError::{NoLeader, NotLeader, NotYet, Unreachable};
+        matches!(self, Unreachable { .. } | NotLeader { .. } | NoLeader { .. } | NotYet { .. })
     }
 }
 
@@ -72,6 +76,7 @@ impl AdminClient {
         };
         match serde_json::from_slice(&reply.answer).map_err(|error| malformed(error.to_string()))? {
             AdminAnswer::Failed { message } => Err(AdminError::Failed { address: address.to_owned(), message }),
+            AdminAnswer::NotYet { message } => Err(AdminError::NotYet { address: address.to_owned(), message }),
             AdminAnswer::NotLeader { leader } => Err(AdminError::NotLeader { address: address.to_owned(), leader }),
             answer => Ok(answer),
         }

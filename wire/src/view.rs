@@ -75,7 +75,8 @@ pub struct LagView {
 pub struct NodeView {
     pub name: String,
     pub region: String,
-    /// leader, follower, mirror-leader, mirror-follower, down.
+    /// leader, follower, mirror-leader, mirror-follower, down; learner: it does not vote yet; no-member: its cluster does
+    /// not have it, or not yet.
     pub role: String,
     pub pid: Option<u32>,
     pub address: String,

@@ -8,7 +8,8 @@ use crate::judge::Judge;
 use crate::net::Net;
 use crate::trace::{Trace, now_us};
 use farshore_history::{Arena, Record};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use farshore_meta::MACHINE_VERSION;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name of the simulated volume.
@@ -28,6 +29,8 @@ pub struct Common {
     writing: AtomicBool,
     over: AtomicBool,
     writers: AtomicU64,
+    /// The place whose node is one version of the state machine behind; beyond all places: none is.
+    older: AtomicUsize,
 }
 
 impl Common {
@@ -45,6 +48,7 @@ impl Common {
             writing: AtomicBool::new(true),
             over: AtomicBool::new(false),
             writers: AtomicU64::new(0),
+            older: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -65,6 +69,16 @@ impl Common {
 
     pub fn volume(&self) -> &'static str {
         VOLUME
+    }
+
+    /// The node that starts at this place next knows one version less; `None`: all know the newest.
+    pub fn set_older(&self, at: Option<usize>) {
+        self.older.store(at.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// The version of the state machine that a node knows which starts at this place now.
+    pub fn machine(&self, at: usize) -> u32 {
+        if self.older.load(Ordering::Relaxed) == at { MACHINE_VERSION - 1 } else { MACHINE_VERSION }
     }
 
     /// Whether workers may fail.

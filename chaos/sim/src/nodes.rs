@@ -16,7 +16,7 @@ use farshore_primary::raft::stored;
 use farshore_primary::wholeness::Wholeness;
 use farshore_primary::{Node, NodeConfig, NodeParts, local};
 use farshore_types::{ClusterId, NodeId, RaftIndex};
-use farshore_wire::admin::{AdminAnswer, AdminCall};
+use farshore_wire::admin::{AdminAnswer, AdminCall, NewMember};
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use std::collections::BTreeMap;
@@ -60,19 +60,23 @@ pub fn stages(net: &Net) -> Vec<Stage> {
     names().into_iter().map(stage).collect()
 }
 
-fn config(at: usize, full_sync_every_us: u64) -> NodeConfig {
-    let all = names();
-    let (name, cluster) = all[at].clone();
-    let of_cluster = all.iter().filter(|(_, other)| *other == cluster).enumerate();
-    let members: Vec<_> = of_cluster.map(|(id, (name, _))| (NodeId(id as u64 + 1), name.clone(), name.clone())).collect();
-    let id = members.iter().find(|(_, member, _)| *member == name).map_or(NodeId(0), |(id, _, _)| *id);
+/// The nodes that a cluster is made of.
+pub fn founders(cluster: ClusterId) -> Vec<NewMember> {
+    let of_cluster = names().into_iter().filter(|(_, other)| *other == cluster).enumerate();
+    of_cluster.map(|(id, (name, _))| NewMember { id: id as u64 + 1, address: name.clone(), name }).collect()
+}
+
+fn config(at: usize, full_sync_every_us: u64, machine: u32) -> NodeConfig {
+    let (name, cluster) = names()[at].clone();
+    let id = founders(cluster).iter().find(|member| member.name == name).map_or(NodeId(0), |member| NodeId(member.id));
     NodeConfig {
         region: if cluster == US { "us".to_owned() } else { "eu".to_owned() },
         name,
         volume: VOLUME.to_owned(),
         cluster,
         id,
-        members,
+        peers: founders(cluster).into_iter().filter(|member| member.id != id.0).map(|member| member.address).collect(),
+        machine,
         full_sync_every_us,
         checkpoint_entries: 100_000,
         log_retention: 8 << 30,
@@ -94,7 +98,7 @@ pub async fn start(common: &Arc<Common>, at: usize, full_sync_every_us: u64) -> 
     let net = common.net.clone();
     let dead = Arc::new(AtomicBool::new(false));
     let parts = NodeParts {
-        config: config(at, full_sync_every_us),
+        config: config(at, full_sync_every_us, common.machine(at)),
         store,
         log: Arc::new(disk),
         checkpoints,

@@ -148,7 +148,7 @@ async fn begin(common: &Arc<Common>, scenario: &Scenario) -> Result<(), String> 
         nodes::start(common, at, scenario.full_sync_every_us).await?;
     }
     for cluster in [US, EU] {
-        nodes::ask(common, cluster, AdminCall::Initialize).await?;
+        nodes::ask(common, cluster, AdminCall::Initialize { members: nodes::founders(cluster) }).await?;
     }
     nodes::ask(common, US, AdminCall::Format { volume: volume() }).await?;
     nodes::ask(common, EU, AdminCall::Follow { volume: volume() }).await?;

@@ -23,7 +23,7 @@ pub async fn run(args: Args) -> Done {
         let what = format!("no world lives in {}", world.dir.root().display());
         CliError::usage(what, "`farshore up` makes it; name its directory with --dir or $FARSHORE_DIR")
     })?;
-    record.check_same(&world.dir, &world.topology)?;
+    record.change(&world.dir, &world.topology)?;
     begin::begin(&world.dir, &world.topology, &record).await?;
     let made = begin::record_of(&world.topology, &record, &volume)?;
     if args.json {

@@ -7,7 +7,7 @@ use crate::output::{print, print_json};
 use crate::shutdown;
 use crate::topology_file::{World, WorldArgs};
 use crate::world::process::{self, ProcessSpec};
-use crate::world::record::WorldRecord;
+use crate::world::record::{Change, WorldRecord};
 use crate::world::{WorldDir, begin, ports, secrets};
 use farshore_types::Uuid;
 use farshore_types::topology::{CONSOLE_PROCESS, Topology, bucket_process};
@@ -98,14 +98,18 @@ pub async fn bring_up(world: &World) -> Result<Report, CliError> {
         return Err(CliError::usage(what, "name an empty directory with --dir or $FARSHORE_DIR"));
     }
     let known = WorldRecord::load(dir)?;
-    if let Some(record) = &known {
-        record.check_same(dir, topology)?;
-    }
+    let change = known.as_ref().map(|record| record.change(dir, topology)).transpose()?;
     let lock = dir.lock()?;
     ports::check_free(topology, |name| process::alive(dir, name).is_some())?;
     dir.create()?;
-    let record = match known {
-        Some(record) => record,
+    let mut record = match known {
+        Some(mut record) => {
+            if change == Some(Change::Nodes) {
+                record.declare(topology);
+                record.save(dir)?;
+            }
+            record
+        }
         None => {
             let record = WorldRecord::draw(topology, || Uuid(rand::rng().random()));
             record.save(dir)?;
@@ -120,6 +124,9 @@ pub async fn bring_up(world: &World) -> Result<Report, CliError> {
         healthy(dir, topology, &spec, children.iter_mut().find(|(name, _)| *name == spec.name).map(|(_, child)| child)).await?;
     }
     begin::begin(dir, topology, &record).await?;
+    if record.found_all(topology) {
+        record.save(dir)?;
+    }
     drop(lock);
     report.world = topology.name.clone();
     report.dir = dir.root().display().to_string();
@@ -135,12 +142,41 @@ pub fn processes(topology: &Topology) -> Vec<ProcessSpec> {
         all.push(ProcessSpec { name: bucket_process(&region.name), verb: vec!["bucket".into(), region.name.clone()] });
     }
     for place in topology.nodes() {
-        all.push(ProcessSpec { name: place.node.name.clone(), verb: vec!["node".into(), place.node.name.clone()] });
+        all.push(node_process(&place.node.name));
     }
     if topology.console.is_some() {
         all.push(ProcessSpec { name: CONSOLE_PROCESS.into(), verb: vec!["console".into()] });
     }
     all
+}
+
+/// The process of a metadata node.
+pub fn node_process(name: &str) -> ProcessSpec {
+    ProcessSpec { name: name.to_owned(), verb: vec!["node".into(), "run".into(), name.to_owned()] }
+}
+
+/// Starts one node that the topology declares, if it does not run, and waits until it answers. The file may declare other
+/// nodes than the world began with.
+pub async fn start_node(world: &World, name: &str) -> Result<(), CliError> {
+    let World { topology, dir } = world;
+    let lock = dir.lock()?;
+    if let Some(mut record) = WorldRecord::load(dir)?
+        && record.change(dir, topology)? == Change::Nodes
+    {
+        record.declare(topology);
+        record.save(dir)?;
+    }
+    let spec = node_process(name);
+    let mut child = match process::alive(dir, name) {
+        Some(_) => None,
+        None => {
+            ports::check_free(topology, |process| process != name)?;
+            Some(process::start(dir, &spec)?)
+        }
+    };
+    healthy(dir, topology, &spec, child.as_mut()).await?;
+    drop(lock);
+    Ok(())
 }
 
 type Children = Vec<(String, Child)>;

@@ -11,7 +11,7 @@ use farshore_console::observe::addresses;
 use farshore_objects::{BucketError, BucketUrl};
 use farshore_types::topology::{RegionSpec, Topology, VolumeSpec};
 use farshore_types::{BucketIdentity, Incarnation, VolumeRecord};
-use farshore_wire::admin::{AdminAnswer, AdminCall, Health};
+use farshore_wire::admin::{AdminAnswer, AdminCall, Health, NewMember};
 use farshore_wire::admin_client::{AdminClient, AdminError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub async fn begin(dir: &WorldDir, topology: &Topology, record: &WorldRecord) ->
     for volume in topology.volumes() {
         let client = AdminClient::new(volume.name.clone(), CALL_DEADLINE);
         for region in topology.regions() {
-            initialize(&client, region).await?;
+            initialize(&client, region, record.is_founded(&region.name)).await?;
         }
         let volume_record = record_of(topology, record, &volume.name)?;
         for region in topology.regions() {
@@ -57,15 +57,27 @@ pub fn record_of(topology: &Topology, record: &WorldRecord, volume: &str) -> Res
     topology.record(volume, uuid, |region| buckets[region.name.as_str()]).ok_or_else(damaged)
 }
 
-/// Makes the cluster out of the region's nodes, and waits for a leader.
-async fn initialize(client: &AdminClient, region: &RegionSpec) -> Result<(), CliError> {
+/// Makes the cluster out of the region's nodes, and waits for a leader. One that was made before is not made again: if all
+/// its nodes are new, the old ones have the metadata.
+async fn initialize(client: &AdminClient, region: &RegionSpec, founded: bool) -> Result<(), CliError> {
     let addresses = addresses(region);
     let first = addresses.first().expect("every region has nodes").clone();
-    retry(&format!("making the cluster of {}", region.name), || async {
+    let doing = format!("making the cluster of {}", region.name);
+    retry(&doing, || async {
         let health = client.health_of_all(&addresses).await;
-        if !health.iter().flatten().any(|health| health.initialized) {
-            client.call(&first, &AdminCall::Initialize).await?;
+        if health.iter().flatten().any(|health| health.initialized) {
+            return leader_health(client, &addresses).await.map(|_| ());
         }
+        // All of them: each has drawn a number of its own, which the cluster must know.
+        let health = health.into_iter().collect::<Result<Vec<Health>, _>>()?;
+        if founded {
+            let message =
+                "it was made before, and none of these nodes belongs to it: bring its own nodes or their directories back";
+            return Err(AdminError::Failed { address: first.clone(), message: message.to_owned() });
+        }
+        let members = health.into_iter().zip(&addresses);
+        let members = members.map(|(health, address)| NewMember { id: health.node, name: health.name, address: address.clone() });
+        client.call(&first, &AdminCall::Initialize { members: members.collect() }).await?;
         leader_health(client, &addresses).await.map(|_| ())
     })
     .await

@@ -119,9 +119,18 @@ pub struct Stopped {
 
 /// Asks all processes to end, waits, kills the rest; forgets those that were dead.
 pub fn stop_all(dir: &WorldDir) -> Result<Stopped, CliError> {
+    stop(dir, all(dir))
+}
+
+/// The same for one process.
+pub fn stop_one(dir: &WorldDir, name: &str) -> Result<Stopped, CliError> {
+    stop(dir, vec![(name.to_owned(), alive(dir, name))])
+}
+
+fn stop(dir: &WorldDir, processes: Vec<(String, Option<PidFile>)>) -> Result<Stopped, CliError> {
     let mut done = Stopped::default();
     let mut living = Vec::new();
-    for (name, process) in all(dir) {
+    for (name, process) in processes {
         match process {
             Some(process) => living.push((name, process)),
             None => forget(dir, &name),
@@ -144,6 +153,21 @@ pub fn stop_all(dir: &WorldDir) -> Result<Stopped, CliError> {
     }
     living.iter().for_each(|(name, _)| forget(dir, name));
     Ok(done)
+}
+
+/// Waits until the process of this name has ended by itself, and forgets it; whether it has.
+pub fn has_ended(dir: &WorldDir, name: &str, at_most: Duration) -> bool {
+    let Some(process) = alive(dir, name) else {
+        forget(dir, name);
+        return true;
+    };
+    let process = [(name.to_owned(), process)];
+    wait_gone(&process, at_most);
+    let ended = !process[0].1.is_alive();
+    if ended {
+        forget(dir, name);
+    }
+    ended
 }
 
 fn wait_gone(processes: &[(String, PidFile)], at_most: Duration) {

@@ -5,7 +5,7 @@
 use super::dir::{WorldDir, write_durably};
 use crate::error::{CliError, io_error};
 use farshore_types::Uuid;
-use farshore_types::topology::Topology;
+use farshore_types::topology::{NodeSpec, RegionSpec, Topology};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -24,8 +24,18 @@ pub struct WorldRecord {
     pub world: String,
     pub volumes: BTreeMap<String, VolumeIds>,
     pub topology: String,
+    /// Regions whose cluster was made: never again, lest nodes that are all new become a second one beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founded: Vec<String>,
     /// CRC-32C of the JSON of this record with 0 here.
     checksum: u32,
+}
+
+/// What a file declares other than the running world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    None,
+    Nodes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +55,32 @@ impl WorldRecord {
             volumes.insert(volume.name.clone(), VolumeIds { uuid: draw().to_string(), buckets });
         }
         let (magic, name, topology) = (MAGIC.to_owned(), topology.name.clone(), topology.text.clone());
-        let mut record = WorldRecord { magic, version: VERSION, name, world, volumes, topology, checksum: 0 };
+        let founded = Vec::new();
+        let mut record = WorldRecord { magic, version: VERSION, name, world, volumes, topology, founded, checksum: 0 };
         record.checksum = record.sum();
         record
+    }
+
+    /// Whether the region's cluster was made.
+    pub fn is_founded(&self, region: &str) -> bool {
+        self.founded.iter().any(|name| name == region)
+    }
+
+    /// The clusters of all regions are made; whether that is news.
+    pub fn found_all(&mut self, topology: &Topology) -> bool {
+        let all: Vec<String> = topology.regions().iter().map(|region| region.name.clone()).collect();
+        if self.founded == all {
+            return false;
+        }
+        self.founded = all;
+        self.checksum = self.sum();
+        true
+    }
+
+    /// Takes over what the file declares now; [`WorldRecord::change`] has said what that is.
+    pub fn declare(&mut self, topology: &Topology) {
+        self.topology.clone_from(&topology.text);
+        self.checksum = self.sum();
     }
 
     /// The uuid of a volume, and those of its buckets by region.
@@ -92,8 +125,9 @@ impl WorldRecord {
         write(&dir.record(), &self.to_json())
     }
 
-    /// Refuses another world's directory, and a topology that says something else than the running one.
-    pub fn check_same(&self, dir: &WorldDir, topology: &Topology) -> Result<(), CliError> {
+    /// What the file declares other than the running world: nodes at most. Another world's directory is refused, and so is
+    /// every other change.
+    pub fn change(&self, dir: &WorldDir, topology: &Topology) -> Result<Change, CliError> {
         if self.name != topology.name {
             let what = format!(
                 "{} holds the world {:?}, and the topology declares {:?}",
@@ -104,11 +138,13 @@ impl WorldRecord {
             return Err(CliError::usage(what, "name the other world's topology with --topology, or another --dir"));
         }
         let running = Topology::parse(&self.topology, dir.topology())?;
-        let same = running.regions() == topology.regions()
-            && running.volumes() == topology.volumes()
-            && (running.console, running.raft) == (topology.console, topology.raft);
-        if same {
-            return Ok(());
+        let same =
+            running.volumes() == topology.volumes() && (running.console, running.raft) == (topology.console, topology.raft);
+        if same && running.regions() == topology.regions() {
+            return Ok(Change::None);
+        }
+        if same && nodes_alone_differ(running.regions(), topology.regions()) {
+            return Ok(Change::Nodes);
         }
         let what = format!(
             "{} has changed since the world {:?} in {} began",
@@ -116,7 +152,8 @@ impl WorldRecord {
             self.name,
             dir.root().display()
         );
-        let mend = "changing a world is not available yet: bring the file back, or begin anew (`farshore down --purge`). The difference:";
+        let mend = "nodes may come and go, one at least stays in each region, and none changes its address; changing more of a world is \
+                    not available yet: bring the file back, or begin anew (`farshore down --purge`). The difference:";
         Err(CliError::usage(what, format!("{mend}\n{}", difference(&self.topology, &topology.text))))
     }
 
@@ -125,6 +162,17 @@ impl WorldRecord {
         plain.checksum = 0;
         crc32c::crc32c(&serde_json::to_vec(&plain).expect("plain data always serialises"))
     }
+}
+
+/// Whether regions differ only in which nodes they have.
+fn nodes_alone_differ(old: &[RegionSpec], new: &[RegionSpec]) -> bool {
+    let like = |old: &RegionSpec, new: &RegionSpec| {
+        let stays = |node: &NodeSpec| new.nodes.iter().find(|other| other.name == node.name);
+        let kept: Vec<_> = old.nodes.iter().filter_map(|node| Some((node, stays(node)?))).collect();
+        let rest = RegionSpec { nodes: old.nodes.clone(), ..new.clone() };
+        rest == *old && !kept.is_empty() && kept.iter().all(|(node, stays)| *node == *stays)
+    };
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| like(old, new))
 }
 
 /// Lines that only one of two texts has.
@@ -189,13 +237,38 @@ mod tests {
     fn a_changed_topology_is_refused_with_the_difference_and_a_changed_comment_is_not() {
         let world = WorldDir::new("/w");
         let parse = |text: &str| Topology::parse(text, "t.toml").unwrap();
-        record().check_same(&world, &parse(&TEXT.replace("# Two regions", "# 2 regions"))).unwrap();
-        let error = record().check_same(&world, &parse(&TEXT.replace("rpo_data = \"10s\"", "rpo_data = \"20s\""))).unwrap_err();
+        assert_eq!(record().change(&world, &parse(&TEXT.replace("# Two regions", "# 2 regions"))).unwrap(), Change::None);
+        let error = record().change(&world, &parse(&TEXT.replace("rpo_data = \"10s\"", "rpo_data = \"20s\""))).unwrap_err();
         assert!(
             error.mend.contains("+ mirrors") && error.mend.contains("\"20s\"") && error.mend.contains("- mirrors"),
             "{error}"
         );
-        let error = record().check_same(&world, &parse(&TEXT.replace("name = \"demo\"", "name = \"other\""))).unwrap_err();
+        let error = record().change(&world, &parse(&TEXT.replace("name = \"demo\"", "name = \"other\""))).unwrap_err();
         assert!(error.what.contains("\"demo\"") && error.what.contains("\"other\""), "{error}");
+    }
+
+    #[test]
+    fn nodes_may_come_and_go_but_not_all_at_once_and_not_move() {
+        let world = WorldDir::new("/w");
+        let change = |edits: &[(&str, &str)]| {
+            let text = edits.iter().fold(TEXT.to_owned(), |text, (old, new)| text.replace(old, new));
+            record().change(&world, &Topology::parse(&text, "t.toml").unwrap())
+        };
+        let (b, d) = ("\"use-b\", listen = \"127.0.0.1:7412\"", "\"use-d\", listen = \"127.0.0.1:7414\"");
+        assert_eq!(change(&[(b, d)]).unwrap(), Change::Nodes);
+        let all = [("\"use-a\"", "\"use-x\""), ("\"use-b\"", "\"use-y\""), ("\"use-c\"", "\"use-z\"")];
+        assert_eq!(change(&all[..2]).unwrap(), Change::Nodes);
+        assert!(change(&all).unwrap_err().mend.contains("one at least stays"));
+        assert!(change(&[("127.0.0.1:7412", "127.0.0.1:7414")]).unwrap_err().mend.contains("changes its address"));
+    }
+
+    #[test]
+    fn a_cluster_is_made_once() {
+        let topology = Topology::parse(TEXT, "t").unwrap();
+        let mut record = record();
+        assert!(!record.is_founded("us-east"));
+        assert!(record.found_all(&topology) && !record.found_all(&topology));
+        let again = WorldRecord::from_json(&record.to_json()).unwrap();
+        assert!(again.is_founded("us-east") && again.is_founded("eu-west") && !again.is_founded("ap"));
     }
 }

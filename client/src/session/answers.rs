@@ -20,6 +20,10 @@ impl Driver {
                 v1::refused::Kind::SessionLost | v1::refused::Kind::Stale => End::SessionLost(refused.text),
                 _ => End::Moved(Some(refused.leader).filter(|leader| !leader.is_empty())),
             }),
+            Recv::Nodes(nodes) => {
+                self.finder.learn(&nodes.addresses);
+                None
+            }
             // Leases are a worker's, which has a stream of its own; a second welcome says nothing new.
             Recv::Welcome(_) | Recv::Leases(_) | Recv::Revoked(_) => None,
         }

@@ -74,7 +74,7 @@ pub(crate) struct Driver {
     queries: mpsc::Receiver<QueryRequest>,
     notes: mpsc::Receiver<BlockKey>,
     closed: watch::Receiver<bool>,
-    finder: Finder,
+    pub(super) finder: Finder,
     session: SessionId,
     /// Whether the cluster has welcomed this session before.
     opened: bool,
@@ -162,6 +162,7 @@ impl Driver {
                 }
                 Ok(link) => {
                     self.finder.served();
+                    self.finder.learn(&link.welcome.nodes);
                     return link;
                 }
                 Err(error) => {

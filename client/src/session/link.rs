@@ -23,6 +23,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// The wait after all nodes were tried in vain: first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Nodes of a cluster that are remembered beside those of the configuration.
+const LEARNED_MAX: usize = 16;
 /// Hints to a leader that are followed without a wait; more in a row is a ring of nodes that do not know.
 const HINTS_MAX: u32 = 4;
 
@@ -98,10 +100,13 @@ async fn dial(node: &str) -> Result<Channel, LinkError> {
         .map_err(|error| LinkError::Unreachable(format!("cannot connect: {error}")))
 }
 
-/// Which node to try next: hints first, then all in turn.
+/// Which node to try next: hints first, then all in turn: those that the cluster told of last, and those that were known
+/// from the beginning.
 #[derive(Debug)]
 pub(crate) struct Finder {
     nodes: Vec<String>,
+    /// How many of them, at the end, were known from the beginning.
+    configured: usize,
     at: usize,
     hint: Option<String>,
     hints: u32,
@@ -111,7 +116,23 @@ pub(crate) struct Finder {
 impl Finder {
     pub fn new(nodes: Vec<String>) -> Finder {
         assert!(!nodes.is_empty(), "a session is only started with nodes to try");
-        Finder { nodes, at: 0, hint: None, hints: 0, failures: 0 }
+        let configured = nodes.len();
+        Finder { nodes, configured, at: 0, hint: None, hints: 0, failures: 0 }
+    }
+
+    /// The cluster says where its nodes are: all that were known from the beginning may be gone by now.
+    pub fn learn(&mut self, told: &[String]) {
+        if told.is_empty() {
+            return;
+        }
+        let now = self.node();
+        let configured = self.nodes.split_off(self.nodes.len() - self.configured);
+        self.nodes = told.iter().take(LEARNED_MAX).filter(|node| !configured.contains(node)).cloned().collect();
+        self.nodes.extend(configured);
+        match self.nodes.iter().position(|known| *known == now) {
+            Some(at) => self.at = at,
+            None => (self.at, self.hint) = (0, Some(now)),
+        }
     }
 
     /// The node to try now.
@@ -238,6 +259,22 @@ mod tests {
         }
         finder.served();
         assert_eq!(finder.node(), "b", "who served is tried first again");
+    }
+
+    #[test]
+    fn a_cluster_whose_nodes_were_all_replaced_is_still_found() {
+        let tried = |finder: &mut Finder| {
+            (0..4).map(|_| (finder.node(), finder.failed(None)).0).collect::<std::collections::BTreeSet<_>>()
+        };
+        let mut finder = Finder::new(vec!["a".into(), "b".into()]);
+        finder.failed(None);
+        finder.learn(&["b".into(), "c".into()]);
+        assert_eq!(finder.node(), "b", "whom it talks to stays the first");
+        assert_eq!(tried(&mut finder), ["a", "b", "c"].map(String::from).into());
+        finder.learn(&["c".into(), "d".into()]);
+        assert_eq!(tried(&mut finder), ["a", "b", "c", "d"].map(String::from).into());
+        finder.learn(&[]);
+        assert_eq!(tried(&mut finder).len(), 4, "a node that does not say takes nothing away");
     }
 
     #[test]

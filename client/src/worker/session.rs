@@ -61,7 +61,8 @@ impl WorkerSession {
             let wait = match opened {
                 Ok(link) => {
                     finder.served();
-                    match self.serve(link, shutdown.clone()).await {
+                    finder.learn(&link.welcome.nodes);
+                    match self.serve(link, &mut finder, shutdown.clone()).await {
                         None => return,
                         Some(leader) => finder.failed(leader.as_deref()).max(RETRY),
                     }
@@ -79,7 +80,7 @@ impl WorkerSession {
     }
 
     /// Works until the stream ends; `None` when the worker shall stop, else the leader if the node named one.
-    async fn serve(&self, mut link: Link, mut shutdown: watch::Receiver<bool>) -> Option<Option<String>> {
+    async fn serve(&self, mut link: Link, finder: &mut Finder, mut shutdown: watch::Receiver<bool>) -> Option<Option<String>> {
         let (completions, mut completed) = mpsc::channel(COMPLETIONS_MAX);
         let (listings, mut listed) = mpsc::channel(LISTINGS_MAX);
         let slots = Arc::new(Semaphore::new(self.slots as usize));
@@ -97,6 +98,7 @@ impl WorkerSession {
                     Some(Ok(message)) => match message.frame {
                         Some(Recv::Leases(leases)) => running.take(leases.leases),
                         Some(Recv::Revoked(revoked)) => running.revoke(&revoked.tasks),
+                        Some(Recv::Nodes(nodes)) => finder.learn(&nodes.addresses),
                         Some(Recv::Refused(refused)) => break Some(Some(refused.leader)),
                         _ => {}
                     },

@@ -12,7 +12,7 @@ pub use lag::{HEARD_SECONDS_MAX, LagAnswer, Late, Verdict, judge, merge_lag};
 pub use status::{RegionProbe, merge_status};
 
 use farshore_types::topology::{RegionSpec, Topology};
-use farshore_wire::admin::{AdminAnswer, AdminCall, ClusterStatus};
+use farshore_wire::admin::{AdminAnswer, AdminCall, ClusterStatus, Health};
 use farshore_wire::admin_client::{AdminClient, AdminError, unexpected};
 use farshore_wire::view::{LagView, ReplicationView, StatusView};
 use serde::Serialize;
@@ -54,13 +54,15 @@ pub struct Observer {
     volume: String,
     client: AdminClient,
     heard: Mutex<BTreeMap<String, (Instant, LagView)>>,
+    /// By region: where its cluster's nodes are, as they told last. The topology's may be gone by now.
+    told: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
 impl Observer {
     pub fn new(topology: Topology, volume: impl Into<String>) -> Observer {
         let volume = volume.into();
         let client = AdminClient::new(volume.clone(), CALL_DEADLINE);
-        Observer { topology, volume, client, heard: Mutex::default() }
+        Observer { topology, volume, client, heard: Mutex::default(), told: Mutex::default() }
     }
 
     pub fn topology(&self) -> &Topology {
@@ -128,20 +130,43 @@ impl Observer {
     /// One call to each region's leader, all at once.
     pub async fn ask_all(&self, call: &AdminCall) -> Vec<(String, Result<AdminAnswer, AdminError>)> {
         let asked = self.topology.regions().iter().map(|region| async move {
-            let answer = self.client.call_leader(&addresses(region), call).await;
+            let answer = self.client.call_leader(&self.addresses(region), call).await;
             (region.name.clone(), answer.map(|(_, answer)| answer))
         });
         futures::future::join_all(asked).await
     }
 
     async fn probe(&self, region: &RegionSpec) -> RegionProbe {
-        let addresses = addresses(region);
+        let addresses = self.addresses(region);
         let health = self.client.health_of_all(&addresses).await;
         let status = match self.client.call_leader(&addresses, &AdminCall::Status).await {
             Ok((_, AdminAnswer::Status(status))) => Some(status),
             _ => None::<ClusterStatus>,
         };
-        RegionProbe { region: region.name.clone(), health: health.into_iter().map(Result::ok).collect(), status }
+        let health = addresses.into_iter().zip(health).filter_map(|(address, health)| Some((address, health.ok()?)));
+        let mut health: BTreeMap<String, Health> = health.collect();
+        let members = status.as_ref().map(|status| status.nodes.iter().map(|node| node.address.clone()).collect::<Vec<_>>());
+        // Who joined since the last look is asked in this one already.
+        for address in members.iter().flatten() {
+            if !health.contains_key(address)
+                && let Ok(known) = self.client.health(address).await
+            {
+                health.insert(address.clone(), known);
+            }
+        }
+        if let Some(members) = members {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(region.name.clone(), members);
+        }
+        RegionProbe { region: region.name.clone(), health, status }
+    }
+
+    /// Where to look for a region's nodes: as its cluster told last, then as the topology says.
+    fn addresses(&self, region: &RegionSpec) -> Vec<String> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = told.get(&region.name).cloned().unwrap_or_default();
+        let declared = addresses(region).into_iter().filter(|address| !all.contains(address)).collect::<Vec<_>>();
+        all.extend(declared);
+        all
     }
 }
 

@@ -3,18 +3,20 @@
 use farshore_types::topology::{RegionSpec, Topology, bucket_process};
 use farshore_wire::admin::{ClusterStatus, Health};
 use farshore_wire::view::{BucketView, NodeView, SessionView, StatusView, VolumeView};
+use std::collections::BTreeMap;
 
 /// What a region's nodes answered.
 #[derive(Clone, Debug, Default)]
 pub struct RegionProbe {
     pub region: String,
-    /// One for each node, in the order of the topology; `None`: no answer.
-    pub health: Vec<Option<Health>>,
+    /// By address, of those that answer.
+    pub health: BTreeMap<String, Health>,
     /// By its leader.
     pub status: Option<ClusterStatus>,
 }
 
-/// All nodes of the topology, the ones without an answer as `down`; the volume as its primary tells it.
+/// All nodes of the topology and all members of the clusters, the ones without an answer as `down`; the volume as its
+/// primary tells it.
 pub fn merge_status(topology: &Topology, probes: &[RegionProbe], pid_of: impl Fn(&str) -> Option<u32>) -> StatusView {
     let regions = || topology.regions().iter();
     let probe_of = |region: &RegionSpec| probes.iter().find(|probe| probe.region == region.name);
@@ -27,32 +29,43 @@ pub fn merge_status(topology: &Topology, probes: &[RegionProbe], pid_of: impl Fn
     StatusView { nodes, buckets: buckets.collect(), volumes: volume(probes).into_iter().collect(), sessions: sessions(probes) }
 }
 
+/// The topology's nodes in its order, then members that it does not declare any more, or not yet.
 fn nodes_of(region: &RegionSpec, probe: Option<&RegionProbe>) -> Vec<NodeView> {
-    let view = |(at, node): (usize, &farshore_types::topology::NodeSpec)| {
-        let health = probe.and_then(|probe| probe.health.get(at)).and_then(Option::as_ref);
+    let members: &[NodeView] = probe.and_then(|probe| probe.status.as_ref()).map_or(&[], |status| &status.nodes);
+    let mut nodes: Vec<(String, String)> = region.nodes.iter().map(|node| (node.name.clone(), node.address())).collect();
+    for member in members {
+        if !nodes.iter().any(|(name, address)| *name == member.name || *address == member.address) {
+            nodes.push((member.name.clone(), member.address.clone()));
+        }
+    }
+    let view = |(name, address): (String, String)| {
+        let health = probe.and_then(|probe| probe.health.get(&address)).filter(|health| health.name == name);
         NodeView {
-            name: node.name.clone(),
-            region: region.name.clone(),
             role: role(health).to_owned(),
             pid: health.map(|health| health.pid),
-            address: node.address(),
             applied: health.map(|health| health.applied),
             digest: health.and_then(|health| health.digest.clone()),
             trouble: health.and_then(|health| health.trouble.clone()),
+            region: region.name.clone(),
+            name,
+            address,
         }
     };
-    region.nodes.iter().enumerate().map(view).collect()
+    nodes.into_iter().map(view).collect()
 }
 
+/// A node that its cluster does not have, or not yet, says so.
 fn role(health: Option<&Health>) -> &'static str {
-    match health {
-        None => "down",
-        Some(health) => match (health.mirror, health.is_leader) {
-            (false, true) => "leader",
-            (false, false) => "follower",
-            (true, true) => "mirror-leader",
-            (true, false) => "mirror-follower",
-        },
+    let Some(health) = health else { return "down" };
+    let own = health.members.iter().find(|member| member.id == health.node);
+    match (own, health.mirror, health.is_leader) {
+        // An older node does not tell who the members are.
+        (None, ..) if !health.members.is_empty() || !health.initialized => "no-member",
+        (Some(own), ..) if !own.voter => "learner",
+        (_, false, true) => "leader",
+        (_, false, false) => "follower",
+        (_, true, true) => "mirror-leader",
+        (_, true, false) => "mirror-follower",
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
-use farshore_wire::admin::Health;
-use farshore_wire::view::{RegionLag, SessionView, VolumeView};
+use farshore_wire::admin::{Health, MemberView};
+use farshore_wire::view::{NodeView, RegionLag, SessionView, VolumeView};
 
 fn topology() -> Topology {
     Topology::parse(include_str!("../../../topology.toml"), "topology.toml").unwrap()
@@ -97,7 +97,12 @@ fn a_region_is_judged_by_its_objectives() {
 
 #[test]
 fn silent_nodes_are_down_and_the_primary_tells_of_the_volume() {
-    let health = |is_leader, mirror| Some(Health { is_leader, mirror, pid: 7, applied: 5, ..Health::default() });
+    let topology = topology();
+    let health = |name: &str, is_leader, mirror| {
+        let address = topology.node(name).unwrap().node.address();
+        let initialized = true;
+        (address, Health { name: name.into(), is_leader, mirror, initialized, pid: 7, applied: 5, ..Health::default() })
+    };
     let status = |primary: &str, used_bytes, sessions: &[&str]| ClusterStatus {
         volume: Some(VolumeView { name: "demo".into(), epoch: 1, primary: primary.into(), used_bytes, ..VolumeView::default() }),
         sessions: sessions.iter().map(|id| SessionView { id: (*id).into(), ..SessionView::default() }).collect(),
@@ -106,16 +111,16 @@ fn silent_nodes_are_down_and_the_primary_tells_of_the_volume() {
     let probes = [
         RegionProbe {
             region: "eu-west".into(),
-            health: vec![health(true, true), health(false, true), None],
+            health: [health("euw-a", true, true), health("euw-b", false, true)].into(),
             status: Some(status("us-east", 1, &["a", "b"])),
         },
         RegionProbe {
             region: "us-east".into(),
-            health: vec![None, health(true, false)],
+            health: [health("use-b", true, false)].into(),
             status: Some(status("us-east", 2, &["a"])),
         },
     ];
-    let merged = merge_status(&topology(), &probes, |name| (name == "bucket-eu-west").then_some(9));
+    let merged = merge_status(&topology, &probes, |name| (name == "bucket-eu-west").then_some(9));
     let roles: Vec<&str> = merged.nodes.iter().map(|node| node.role.as_str()).collect();
     assert_eq!(roles, ["down", "leader", "down", "mirror-leader", "mirror-follower", "down"]);
     assert_eq!((merged.nodes[0].pid, merged.nodes[0].applied), (None, None));
@@ -141,4 +146,21 @@ async fn a_world_that_is_down_is_shown_as_down() {
     let json = serde_json::to_value(&replication).unwrap();
     assert_eq!(json["regions"][0]["state"], "unknown");
     assert!(json["regions"][0]["figures"].is_null());
+}
+
+#[test]
+fn nodes_that_come_and_go_are_shown_beside_the_declared_ones() {
+    let member = |id, name: &str, voter| MemberView { id, name: name.into(), voter, ..MemberView::default() };
+    let members = vec![member(1, "use-a", true), member(4, "use-d", false)];
+    let health = |node, name: &str, address: &str| {
+        let (name, members) = (name.to_owned(), members.clone());
+        (address.to_owned(), Health { node, name, members, initialized: true, ..Health::default() })
+    };
+    let node = |name: &str, address: &str| NodeView { name: name.into(), address: address.into(), ..NodeView::default() };
+    let status = ClusterStatus { nodes: vec![node("use-a", "127.0.0.1:7411"), node("use-d", "h:1")], ..Default::default() };
+    let health = [health(1, "use-a", "127.0.0.1:7411"), health(9, "use-b", "127.0.0.1:7412"), health(4, "use-d", "h:1")];
+    let probe = RegionProbe { region: "us-east".into(), health: health.into(), status: Some(status) };
+    let merged = merge_status(&topology(), &[probe], |_| None);
+    let roles: Vec<_> = merged.nodes.iter().take(4).map(|node| (node.name.as_str(), node.role.as_str())).collect();
+    assert_eq!(roles, [("use-a", "follower"), ("use-b", "no-member"), ("use-c", "down"), ("use-d", "learner")]);
 }

@@ -89,11 +89,16 @@ impl<R: AsyncRuntime, S: Store> Clone for NodeService<R, S> {
 }
 
 impl<R: AsyncRuntime, S: Store> NodeService<R, S> {
-    fn check_peer(&self, header: Option<&v1::Header>, cluster: u32) -> Result<(), Status> {
+    fn check_peer(&self, header: Option<&v1::Header>, cluster: u32, target: u64) -> Result<(), Status> {
         check_header(header, &self.0.config.volume, 0).map_err(|error| Status::failed_precondition(error.to_string()))?;
         if cluster != u32::from(self.0.config.cluster.0) {
             let text = format!("this node is of cluster {}, the peer means {cluster}: check the topology", self.0.config.cluster);
             return Err(Status::failed_precondition(text));
+        }
+        let own = self.0.config.id;
+        if target != 0 && target != own.0 {
+            // Who lost its directory must not vote, or say what it holds, in the name of the node that it was.
+            return Err(Status::failed_precondition(format!("this is node {own}, the peer means {target}")));
         }
         Ok(())
     }
@@ -123,7 +128,7 @@ fn frames<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> Response<Frames<T>>
 impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
     async fn raft(&self, request: Request<v1::RaftRequest>) -> Result<Response<v1::RaftReply>, Status> {
         let request = request.into_inner();
-        self.check_peer(request.header.as_ref(), request.cluster)?;
+        self.check_peer(request.header.as_ref(), request.cluster, request.target)?;
         let call = match request.kind() {
             Kind::Append => PeerCall::Append,
             Kind::Vote => PeerCall::Vote,
@@ -131,6 +136,8 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
             Kind::TransferLeader => PeerCall::TransferLeader,
             Kind::Heal => PeerCall::Heal,
             Kind::Found => PeerCall::Found,
+            Kind::Standing => PeerCall::Standing,
+            Kind::Entries => PeerCall::Entries,
         };
         let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;
         Ok(Response::new(v1::RaftReply { body: body.into() }))
@@ -144,7 +151,7 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
         let requests = request.into_inner().map(move |message| {
             let message = message?;
             if !checked {
-                service.check_peer(message.header.as_ref(), message.cluster)?;
+                service.check_peer(message.header.as_ref(), message.cluster, message.target)?;
                 checked = true;
             }
             Ok::<_, Status>((service.0.clone(), message.body))
@@ -164,7 +171,7 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
     async fn snapshot(&self, request: Request<Streaming<v1::SnapshotChunk>>) -> Result<Response<v1::RaftReply>, Status> {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot begins with its position"))?;
-        self.check_peer(first.header.as_ref(), first.cluster)?;
+        self.check_peer(first.header.as_ref(), first.cluster, first.target)?;
         let (sender, receiver) = mpsc::channel(CHUNKS);
         tokio::spawn(async move {
             loop {

@@ -77,7 +77,7 @@ fn failed(status: tonic::Status) -> PeerError {
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, PeerError>> + Send + 'a>>;
 
 impl PeerTransport for GrpcTransport {
-    fn call<'a>(&'a self, _: u64, address: &'a str, call: PeerCall, body: Vec<u8>, ttl: Duration) -> Answer<'a> {
+    fn call<'a>(&'a self, target: u64, address: &'a str, call: PeerCall, body: Vec<u8>, ttl: Duration) -> Answer<'a> {
         let kind = match call {
             PeerCall::Append => Kind::Append,
             PeerCall::Vote => Kind::Vote,
@@ -86,6 +86,8 @@ impl PeerTransport for GrpcTransport {
             PeerCall::Heal => Kind::Heal,
             PeerCall::Found => Kind::Found,
             PeerCall::Snapshot => return Box::pin(async { Err(PeerError("a snapshot is a stream".to_owned())) }),
+            PeerCall::Standing => Kind::Standing,
+            PeerCall::Entries => Kind::Entries,
         };
         Box::pin(async move {
             let mut request = tonic::Request::new(v1::RaftRequest {
@@ -93,6 +95,7 @@ impl PeerTransport for GrpcTransport {
                 cluster: u32::from(self.cluster.0),
                 kind: kind.into(),
                 body: body.into(),
+                target,
             });
             request.set_timeout(ttl);
             let reply = self.client(address)?.raft(request).await.map_err(failed)?;
@@ -104,13 +107,14 @@ impl PeerTransport for GrpcTransport {
         Some(self)
     }
 
-    fn snapshot<'a>(&'a self, _: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> Answer<'a> {
+    fn snapshot<'a>(&'a self, target: u64, address: &'a str, meta: Vec<u8>, body: SnapshotBody) -> Answer<'a> {
         Box::pin(async move {
             let (chunks, stream) = mpsc::channel(CHUNKS);
             let first = v1::SnapshotChunk {
                 header: Some(header(&self.volume, 0)),
                 cluster: u32::from(self.cluster.0),
                 meta: meta.into(),
+                target,
                 ..Default::default()
             };
             let reader = std::thread::spawn(move || read_chunks(first, &body, &chunks));
@@ -126,8 +130,8 @@ impl PeerTransport for GrpcTransport {
 }
 
 impl AppendStreams for GrpcTransport {
-    fn open<'a>(&'a self, address: &'a str, bodies: Bodies) -> PeerStream<'a> {
-        let first = Some((header(&self.volume, 0), u32::from(self.cluster.0)));
+    fn open<'a>(&'a self, target: u64, address: &'a str, bodies: Bodies) -> PeerStream<'a> {
+        let first = Some((header(&self.volume, 0), u32::from(self.cluster.0), target));
         let client = self.client(address);
         Box::pin(appends(client, AppendRequests { bodies, first }))
     }
@@ -136,7 +140,7 @@ impl AppendStreams for GrpcTransport {
 /// Bodies as requests; the first says whom they are for.
 struct AppendRequests {
     bodies: Bodies,
-    first: Option<(v1::Header, u32)>,
+    first: Option<(v1::Header, u32, u64)>,
 }
 
 impl futures::Stream for AppendRequests {
@@ -145,8 +149,11 @@ impl futures::Stream for AppendRequests {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::RaftRequest>> {
         let body = ready!(self.bodies.as_mut().poll_next(context));
         Poll::Ready(body.map(|body| {
-            let (header, cluster) = self.first.take().map_or((None, 0), |(header, cluster)| (Some(header), cluster));
-            v1::RaftRequest { header, cluster, kind: Kind::Append.into(), body: body.into() }
+            let request = v1::RaftRequest { kind: Kind::Append.into(), body: body.into(), ..Default::default() };
+            match self.first.take() {
+                Some((header, cluster, target)) => v1::RaftRequest { header: Some(header), cluster, target, ..request },
+                None => request,
+            }
         }))
     }
 }

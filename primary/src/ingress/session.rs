@@ -104,6 +104,7 @@ async fn admit<R: AsyncRuntime, S: Store>(
         cluster: u32::from(node.config.cluster.0),
         highest_sequence: highest_sequence.0,
         mirror: !primary,
+        nodes: node.member_addresses(),
     };
     node.hub.send(session, Out::Welcome(welcome));
     Ok(Admitted { session, kind, connection, wake })

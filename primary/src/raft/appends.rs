@@ -26,7 +26,7 @@ type Reach = (Option<LogId>, Option<LogId>);
 /// Sends what comes out of `input`, and yields the answers. Ends with the first that is no success, or with `input`.
 pub async fn stream<'s, R: AsyncRuntime, S>(
     streams: &'s dyn AppendStreams,
-    address: &'s str,
+    (target, address): (u64, &'s str),
     input: S,
     ttl: Duration,
 ) -> Result<Appended<'s, R>, RPCError<Types<R>>>
@@ -45,7 +45,7 @@ where
     });
     let silent = || unreachable::<R>(PeerError("no answer in time".to_owned()));
     let bodies: Bodies = Box::pin(bodies);
-    let opened = R::timeout(ttl * STALLED, streams.open(address, bodies)).await;
+    let opened = R::timeout(ttl * STALLED, streams.open(target, address, bodies)).await;
     let answers = opened.map_err(|_| silent())?.map_err(unreachable::<R>)?;
     let appended = futures::stream::unfold(Some((waiting, answers)), move |state| async move {
         let (mut waiting, mut answers) = state?;

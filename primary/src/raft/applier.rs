@@ -9,13 +9,13 @@
 use super::log::{LogFailure, RaftLog};
 use super::log_store::stored;
 use super::machine::Observer;
-use super::types::{Entry, EntryPayload, Response, StoredMembership, Types};
-use crate::apply::{ApplyError, apply};
+use super::types::{Entry, EntryPayload, Membership, Response, StoredMembership, Types};
+use crate::apply::{ApplyError, Own, apply};
 use crate::local;
 use crate::proposal::Proposal;
 use farshore_meta::Applied;
-use farshore_meta::kv::Store;
-use farshore_types::{ClusterId, RaftIndex};
+use farshore_meta::kv::{KvWrite, StorageError, Store};
+use farshore_types::{NodeId, RaftIndex};
 use openraft::AsyncRuntime;
 use openraft::storage::EntryResponder;
 use std::collections::VecDeque;
@@ -54,15 +54,23 @@ enum Failure {
     Entry(#[from] postcard::Error),
 }
 
-impl From<farshore_meta::kv::StorageError> for Failure {
-    fn from(error: farshore_meta::kv::StorageError) -> Self {
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
         Failure::Apply(error.into())
     }
 }
 
+/// Who was a member and is none any more is one never again: every node knows it from this entry on.
+fn note_removed(kv: &mut dyn KvWrite, before: &StoredMembership, after: &Membership) -> Result<(), StorageError> {
+    for (id, member) in before.nodes().filter(|(id, _)| after.get_node(id).is_none()) {
+        local::set_removed(kv, NodeId(*id), &member.name)?;
+    }
+    Ok(())
+}
+
 /// Applies for one node; lives on a thread of its own.
 pub struct Applier<S> {
-    own: ClusterId,
+    own: Own,
     store: S,
     log: Arc<dyn RaftLog>,
     committed: Committed,
@@ -73,7 +81,7 @@ pub struct Applier<S> {
 }
 
 impl<S: Store> Applier<S> {
-    pub fn new(own: ClusterId, store: S, log: Arc<dyn RaftLog>, committed: Committed, observer: Arc<dyn Observer>) -> Applier<S> {
+    pub fn new(own: Own, store: S, log: Arc<dyn RaftLog>, committed: Committed, observer: Arc<dyn Observer>) -> Applier<S> {
         Applier { own, store, log, committed, observer, ahead: VecDeque::new(), ahead_first: RaftIndex(0) }
     }
 
@@ -170,6 +178,7 @@ impl<S: Store> Applier<S> {
             let response = match &entry.payload {
                 EntryPayload::Blank => Response::Nothing,
                 EntryPayload::Membership(membership) => {
+                    note_removed(&mut *kv, &position.membership, membership)?;
                     position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
                     Response::Nothing
                 }

@@ -6,11 +6,12 @@ use super::log::RaftLog;
 use super::log_store::stored;
 use super::snapshot::{Checkpoints, Meta, SnapshotBody, restore};
 use super::types::{LogId, StoredMembership, Types};
+use crate::apply::Own;
 use crate::host::{SharedHost, Worker};
 use crate::local::{self, RaftApplied};
 use farshore_meta::Applied;
 use farshore_meta::kv::Store;
-use farshore_types::{ClusterId, RaftIndex};
+use farshore_types::RaftIndex;
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -63,7 +64,7 @@ pub struct Machine<R, S> {
 
 impl<R: AsyncRuntime, S: Store> Machine<R, S> {
     pub fn new(
-        own: ClusterId,
+        own: Own,
         store: S,
         log: MachineLog,
         checkpoints: Arc<Checkpoints>,

@@ -1,6 +1,7 @@
 //! openraft's network over a [`PeerTransport`]: gRPC between nodes, a function call with a delay in the simulator.
 
 use super::appends;
+use super::member::Member;
 use super::snapshot::SnapshotBody;
 use super::types::{LeaderId, Types};
 use futures::Stream;
@@ -12,7 +13,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
     VoteResponse,
 };
-use openraft::{AsyncRuntime, BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2, SnapshotMeta};
+use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2, SnapshotMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -32,6 +33,10 @@ pub enum PeerCall {
     Heal,
     /// A cluster is about to be made.
     Found,
+    /// How the node stands, and how it says that the asking one does.
+    Standing,
+    /// Entries of its log, for a leader whose own log begins later.
+    Entries,
 }
 
 /// The peer did not answer, or answered that it cannot.
@@ -52,7 +57,7 @@ pub type PeerStream<'a> = Pin<Box<dyn Future<Output = Result<Answers, PeerError>
 /// A transport whose next append leaves before the last is answered.
 pub trait AppendStreams: Send + Sync {
     /// Opens a stream of [`PeerCall::Append`]s.
-    fn open<'a>(&'a self, address: &'a str, requests: Bodies) -> PeerStream<'a>;
+    fn open<'a>(&'a self, target: u64, address: &'a str, requests: Bodies) -> PeerStream<'a>;
 }
 
 /// Carries Raft's messages to the other nodes of the cluster.
@@ -97,8 +102,8 @@ pub struct Connection<R> {
 impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Network<R> {
     type Network = Connection<R>;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection<R> {
-        Connection { transport: self.transport.clone(), target, address: node.addr.clone(), runtime: PhantomData }
+    async fn new_client(&mut self, target: u64, node: &Member) -> Connection<R> {
+        Connection { transport: self.transport.clone(), target, address: node.address.clone(), runtime: PhantomData }
     }
 }
 
@@ -143,7 +148,7 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
         }
         Box::pin(async move {
             let streams = self.transport.streams().expect("it was asked just now");
-            appends::stream::<R, S>(streams, &self.address, input, option.hard_ttl()).await
+            appends::stream::<R, S>(streams, (self.target, &self.address), input, option.hard_ttl()).await
         })
     }
 
@@ -178,7 +183,7 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
         _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
-        let meta: (VoteOf<Types<R>>, SnapshotMeta<LeaderId, u64, BasicNode>) = (vote, snapshot.meta);
+        let meta: (VoteOf<Types<R>>, SnapshotMeta<LeaderId, u64, Member>) = (vote, snapshot.meta);
         let meta = postcard::to_stdvec(&meta).expect("Raft's messages always serialise into memory");
         let unreachable = |error: PeerError| StreamingError::Unreachable(Unreachable::new(&error));
         let answer = self.transport.snapshot(self.target, &self.address, meta, snapshot.snapshot).await.map_err(unreachable)?;

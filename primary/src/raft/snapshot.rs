@@ -2,12 +2,13 @@
 //!
 //! Two are kept, so that one flipped bit in the newest does not end the node; the log is purged up to the older one.
 
+use super::member::Member;
 use super::types::LeaderId;
 use crate::local;
 use farshore_meta::kv::{Space, StorageError, Store};
 use farshore_meta::{DumpError, DumpHeader};
 use farshore_types::GroupId;
-use openraft::{BasicNode, SnapshotMeta};
+use openraft::SnapshotMeta;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const KEPT: usize = 2;
 const SUFFIX: &str = ".checkpoint";
 
 /// openraft's description of a snapshot.
-pub type Meta = SnapshotMeta<LeaderId, u64, BasicNode>;
+pub type Meta = SnapshotMeta<LeaderId, u64, Member>;
 
 /// A checkpoint's bytes.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The openraft types of a cluster, generic over the runtime so that the simulator runs the real thing.
 
+use super::member::Member;
 use farshore_types::{LogIndex, Outcome, TaskId};
-use openraft::{AsyncRuntime, BasicNode, RaftTypeConfig, impls};
+use openraft::{AsyncRuntime, RaftTypeConfig, impls};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
@@ -48,10 +49,12 @@ impl<R> Ord for Types<R> {
 pub type LeaderId = impls::leader_id_adv::LeaderId<u64, u64>;
 /// Position of an entry in the Raft log.
 pub type LogId = openraft::LogId<LeaderId>;
+/// Who belongs to the cluster, and who votes.
+pub type Membership = openraft::Membership<u64, Member>;
 /// A membership and where it was set.
-pub type StoredMembership = openraft::StoredMembership<LeaderId, u64, BasicNode>;
+pub type StoredMembership = openraft::StoredMembership<LeaderId, u64, Member>;
 /// What a Raft entry carries.
-pub type EntryPayload = openraft::EntryPayload<Payload, u64, BasicNode>;
+pub type EntryPayload = openraft::EntryPayload<Payload, u64, Member>;
 /// A Raft entry.
 pub type Entry = openraft::Entry<LeaderId, EntryPayload>;
 
@@ -59,7 +62,7 @@ impl<R: AsyncRuntime> RaftTypeConfig for Types<R> {
     type D = Payload;
     type R = Response;
     type NodeId = u64;
-    type Node = BasicNode;
+    type Node = Member;
     type Term = u64;
     type LeaderId = LeaderId;
     type Vote = impls::Vote<LeaderId>;

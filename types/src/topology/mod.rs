@@ -19,9 +19,7 @@ pub mod units;
 pub use error::{TopologyError, TopologyErrorKind};
 pub use nearest::nearest;
 
-use crate::{
-    ByteCount, ClusterId, Compression, GroupId, Incarnation, NodeId, RegionId, RegionRecord, SLOT_STRIPES, Uuid, VolumeRecord,
-};
+use crate::{ByteCount, ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, SLOT_STRIPES, Uuid, VolumeRecord};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,8 +84,6 @@ pub struct RegionSpec {
 pub struct NodeSpec {
     /// Unique in the whole topology.
     pub name: String,
-    /// From 1, in the order of the file.
-    pub id: NodeId,
     /// Serves peers, clients, mirrors and operators.
     pub listen: SocketAddr,
     /// What others dial, where it differs from `listen`.
@@ -194,19 +190,13 @@ impl Topology {
         self.regions.iter().flat_map(|region| region.nodes.iter().map(move |node| NodePlace { region, node }))
     }
 
-    /// The node of this name, with its region (and so its cluster's and its own number).
+    /// The node of this name, with its region (and so its cluster's number; its own is drawn with its directory).
     pub fn node(&self, name: &str) -> Option<NodePlace<'_>> {
         self.nodes().find(|place| place.node.name == name)
     }
 
     pub fn cluster_of(&self, region: &str) -> Option<ClusterId> {
         self.region(region).map(|region| region.cluster)
-    }
-
-    /// All nodes of a cluster: number, name, address. Empty for a cluster that is not in the topology.
-    pub fn peers(&self, cluster: ClusterId) -> Vec<(NodeId, String, String)> {
-        let nodes = self.region_of_cluster(cluster).map(|region| region.nodes.as_slice()).unwrap_or_default();
-        nodes.iter().map(|node| (node.id, node.name.clone(), node.address())).collect()
     }
 
     /// The directory that relative paths in the file start from.

@@ -6,7 +6,7 @@ use super::{
     BucketSpec, CLUSTERS_MAX, Credentials, EmbeddedBucket, FORMAT, LogLimits, MirrorSpec, NODES_MAX, NodeSpec, RaftTimes,
     RegionSpec, TEXT_BYTES_MAX, Topology, VolumeSpec, nearest, secrets,
 };
-use crate::{ByteCount, ClusterId, Compression, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, NodeId, RegionId};
+use crate::{ByteCount, ClusterId, Compression, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, RegionId};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
@@ -236,7 +236,6 @@ fn node(region: &Section, at: usize, item: &Value) -> Result<NodeSpec, TopologyE
     }
     Ok(NodeSpec {
         name: name.to_owned(),
-        id: NodeId(at as u64 + 1),
         listen: section.required_listener("listen")?,
         advertise: advertise.map(str::to_owned),
         metrics: section.listener("metrics")?,

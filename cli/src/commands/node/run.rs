@@ -1,4 +1,4 @@
-//! `farshore node NAME`: one metadata node.
+//! `farshore node run NAME`: one metadata node, as systemd runs it.
 
 use crate::error::{CliError, Done, EXIT_DONE};
 use crate::shutdown;
@@ -6,40 +6,23 @@ use crate::topology_file::{World, WorldArgs};
 use crate::world::process;
 use farshore_mirror::TailConfig;
 use farshore_mirror::node::RunConfig;
-use farshore_primary::NodeConfig;
+use farshore_primary::{MACHINE_VERSION, NodeConfig};
+use farshore_types::NodeId;
 use farshore_types::topology::{NodePlace, nearest};
 use std::time::Duration;
 
 /// A session that is silent for so long ends.
 const SESSION_LEASE: Duration = Duration::from_secs(60);
 
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The node's name in the topology
-    pub name: String,
-    #[command(flatten)]
-    pub world: WorldArgs,
-    #[arg(hide = true)]
-    rest: Vec<String>,
-}
-
-/// Verbs below `node` of a later version.
-const LATER: [&str; 6] = ["add", "remove", "replace", "recover", "compact", "restart"];
-
-pub async fn run(args: Args) -> Done {
-    if LATER.contains(&args.name.as_str()) {
-        return Err(CliError::not_yet(&format!("node {}", args.name)));
-    }
-    if let Some(extra) = args.rest.first() {
-        return Err(CliError::usage(format!("`node` takes one name, not also {extra:?}"), "see `farshore node --help`"));
-    }
-    let world = args.world.running()?;
-    let Some(place) = world.topology.node(&args.name) else {
-        let mend = match nearest(&args.name, world.topology.nodes().map(|place| place.node.name.as_str())) {
+/// Runs the node until it is asked to stop, or until its cluster has taken it out.
+pub async fn run(name: &str, world: &WorldArgs) -> Done {
+    let world = world.running()?;
+    let Some(place) = world.topology.node(name) else {
+        let mend = match nearest(name, world.topology.nodes().map(|place| place.node.name.as_str())) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "see `nodes` in the topology".to_owned(),
         };
-        return Err(CliError::usage(format!("the topology has no node {:?}", args.name), mend));
+        return Err(CliError::usage(format!("the topology has no node {name:?}"), mend));
     };
     let config = config_of(&world, place)?;
     if let Some(listen) = place.node.metrics {
@@ -47,7 +30,7 @@ pub async fn run(args: Args) -> Done {
     }
     let ran = farshore_mirror::node::run(config, shutdown::requested()).await;
     ran.map_err(|error| {
-        process::note_end(&world.dir, &args.name, &error.to_string());
+        process::note_end(&world.dir, name, &error.to_string());
         CliError::failed(error.to_string(), "")
     })?;
     Ok(EXIT_DONE)
@@ -66,8 +49,10 @@ fn config_of(world: &World, place: NodePlace<'_>) -> Result<RunConfig, CliError>
         volume: volume.name.clone(),
         region: region.name.clone(),
         cluster: region.cluster,
-        id: node.id,
-        members: world.topology.peers(region.cluster),
+        // Drawn with the node's directory, which is opened later.
+        id: NodeId(0),
+        peers: region.nodes.iter().filter(|other| other.name != node.name).map(|other| other.address()).collect(),
+        machine: MACHINE_VERSION,
         full_sync_every_us: volume.full_sync_every.as_micros() as u64,
         heartbeat: world.topology.raft.heartbeat,
         election: (world.topology.raft.election_min, world.topology.raft.election_max),
