@@ -34,6 +34,8 @@ const CHECKPOINT_BYTES: u64 = 256 << 20;
 const CHECKPOINT_PAUSE_US: u64 = 5_000_000;
 /// Pause between two looks at the figures for `/metrics`.
 const TELL_US: u64 = 1_000_000;
+/// Whoever changes the members finishes it; after so long somebody else does.
+const HALF_CHANGED_US: u64 = 2_000_000;
 /// Entries trimmed by one entry.
 const TRIM: u64 = 4096;
 
@@ -49,6 +51,7 @@ struct Memory {
     heard: BTreeMap<SessionId, LocalTime>,
     /// Addresses of the members, as the clients were told.
     told: Vec<String>,
+    half_changed: Option<LocalTime>,
 }
 
 /// Why a round ended early.
@@ -116,9 +119,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
         telemetry::began_to_lead();
         *memory = Memory { leads_since: Some(now), ticked_us: now, checkpoint_us: memory.checkpoint_us, ..Memory::default() };
     }
-    if let Err(error) = node.settle_membership().await {
-        tracing::debug!(%error, "a change of the members is not finished yet");
-    }
+    finish_change(node, memory, now).await;
     tell_members(node, memory);
     if !has_home(node)? {
         return Ok(());
@@ -146,6 +147,20 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
 
 fn has_home<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<bool, StorageError> {
     Ok(farshore_syncer::home(&*node.read()?)?.is_some())
+}
+
+/// A change of the voters whose caller is gone is finished by whoever leads.
+async fn finish_change<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mut Memory, now: LocalTime) {
+    if !node.is_half_changed() {
+        memory.half_changed = None;
+        return;
+    }
+    let since = *memory.half_changed.get_or_insert(now);
+    if now.saturating_sub(since) > HALF_CHANGED_US
+        && let Err(error) = node.settle_membership().await
+    {
+        tracing::debug!(%error, "a change of the members is not finished yet");
+    }
 }
 
 /// Clients that stay connected hear of new nodes, so that they find the cluster after all others were replaced.

@@ -167,9 +167,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         if changes.is_empty() {
             return Ok(());
         }
-        let there = voters.iter().filter(|id| by_id.get(id).is_some_and(|member| member.answers == Some(true))).count();
-        if there <= voters.len() / 2 {
-            return Err(MemberError::NoQuorum { voters: voters.len(), there });
+        let stay: Vec<&MemberView> = voters.iter().filter_map(|id| by_id.get(id).copied()).collect();
+        let there = self.count_there(&stay).await;
+        if there <= stay.len() / 2 {
+            return Err(MemberError::NoQuorum { voters: stay.len(), there });
         }
         if remove == Some(self.config.id.0) {
             // It hands over first, so that nobody waits for an election; the next leader takes it out.
@@ -181,9 +182,25 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         self.changed_members(changed)
     }
 
-    /// Finishes a change of the voters that stopped half-way: both sets must agree until then.
+    /// How many of these answer now. What was heard a moment ago does not count: who died since would be missed for ever
+    /// in a quorum that needs it.
+    async fn count_there(&self, members: &[&MemberView]) -> usize {
+        let asked = members
+            .iter()
+            .map(|member| async { member.id == self.config.id.0 || self.standing_at(member.id, &member.address).await.is_ok() });
+        futures::future::join_all(asked).await.into_iter().filter(|there| *there).count()
+    }
+
+    /// Whether a change of the voters has come half-way, and that half is committed: both sets must agree until it is done.
+    pub(crate) fn is_half_changed(&self) -> bool {
+        let metrics = self.raft_metrics();
+        let membership = metrics.membership_config;
+        membership.get_joint_config().len() > 1 && *membership.log_id() <= metrics.last_applied
+    }
+
+    /// Finishes such a change.
     pub(crate) async fn settle_membership(&self) -> Result<(), MemberError> {
-        if self.raft_metrics().membership_config.get_joint_config().len() < 2 {
+        if !self.is_half_changed() {
             return Ok(());
         }
         let settled = self.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await;

@@ -14,6 +14,7 @@ pub mod blocks;
 pub mod differential;
 pub mod document;
 pub mod fuse;
+pub mod load;
 pub mod loopdisk;
 mod mount;
 pub mod play;

@@ -3,6 +3,7 @@
 use crate::WorldOptions;
 use crate::world::{MIRROR, PRIMARY};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Ports that nobody listens on now. All are held until all are known, so that no two are equal.
 fn free_ports(count: usize) -> Vec<u16> {
@@ -17,6 +18,18 @@ fn free_ports(count: usize) -> Vec<u16> {
     }
     assert_eq!(held.len(), count, "so many ports are free");
     held.iter().map(|listener| listener.local_addr().expect("a bound socket has an address").port()).collect()
+}
+
+/// A port for a node that comes later: from above those of the topologies, each only once in this process.
+pub(crate) fn spare_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 23_000 + std::process::id() as u16 % 4_000;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A topology of two regions on free ports.

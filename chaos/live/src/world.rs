@@ -103,6 +103,17 @@ impl World {
         world
     }
 
+    /// Changes what the topology declares; the world that runs is not told.
+    pub fn edit_topology(&self, edit: impl FnOnce(&str) -> String) {
+        let text = std::fs::read_to_string(&self.topology).expect("the topology was written at the start");
+        std::fs::write(&self.topology, edit(&text)).expect("the temporary directory can be written");
+    }
+
+    /// A port that nobody listens on and that the topology does not name, for a node that comes later.
+    pub fn free_port(&self) -> u16 {
+        topology::spare_port()
+    }
+
     /// Starts what is missing; fails when that fails.
     pub fn up(&self) -> Value {
         self.run(&["up", "--json"], UP_WITHIN).done().json()

@@ -11,6 +11,7 @@ mod kills;
 mod lag;
 mod linear;
 mod measure;
+mod members;
 mod mirror;
 mod posix;
 mod restart;

@@ -76,3 +76,58 @@ fn a_follower_that_was_away_for_too_long_takes_a_snapshot_and_can_carry_the_clus
     world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
     assert_rounds(&world, &source, rounds, "us-east");
 }
+
+/// A log that is cut soon, but never before the mirror has what is in it.
+const KEPT: &str = "[log]\ncheckpoint_entries = 150\n";
+/// Attempts to make one of two followers the leader.
+const TURNS: usize = 12;
+
+/// The leader's node hands over and comes back, until `wanted` leads.
+fn make_lead(world: &World, wanted: &str) {
+    for _ in 0..TURNS {
+        let leader = world.wait_leader("us-east");
+        if leader == wanted {
+            return;
+        }
+        world.cli(&["node", "restart", &leader]).done();
+    }
+    panic!("{wanted} did not come to lead in {TURNS} turns");
+}
+
+#[test]
+fn law_25_a_leader_that_began_with_a_snapshot_serves_a_mirror_that_has_less() {
+    let world = World::start_with(WorldOptions { nodes: 3, block_size: "64KiB" }, KEPT);
+    let source = world.scratch("source");
+    tree::write(&source, FILES, 2_000, 13);
+    world.worker("eu-west");
+    let leader = world.wait_leader("us-east");
+    let away = ["use-a", "use-b", "use-c"].into_iter().find(|name| *name != leader).unwrap();
+    world.kill_node(away);
+    let rounds = write_until_purged(&world, &source, &leader);
+    // The mirror stops here; the log is kept for it from now on, where it is.
+    let mirrors = ["euw-a", "euw-b", "euw-c"];
+    mirrors.iter().for_each(|node| world.pause(node));
+    let checkpoints = world.dir().join("nodes").join(&leader).join("checkpoints");
+    let newest = || std::fs::read_dir(&checkpoints).unwrap().flatten().map(|entry| entry.file_name()).max();
+    let before = newest();
+    let mut last = rounds;
+    let end = Instant::now() + PURGED;
+    while newest() == before {
+        last += 1;
+        world.cli(&["cp", "-r", &source.to_string_lossy(), &format!("demo:/round-{last}")]).done();
+        assert!(Instant::now() < end, "{leader} took no checkpoint in {PURGED:?}");
+    }
+    world.cli(&["node", "restart", away]).done();
+    assert!(log_of(&world, away).contains("receiving a snapshot from the leader"), "its log was there all the time");
+    make_lead(&world, away);
+    world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
+    mirrors.iter().for_each(|node| world.resume(node));
+    wait_for("the mirror to have caught up", 2 * SOON, || (world.lag_of("eu-west")["entries_behind"] == 0).then_some(()));
+    assert_eq!(world.leader("us-east").as_deref(), Some(away), "the others' logs served through it");
+    let took = mirrors.iter().any(|node| log_of(&world, node).contains("taking a snapshot of the primary"));
+    assert!(!took, "the mirror was forced into a full snapshot");
+    assert_eq!(world.lag_of("eu-west")["diverged"], false);
+    let out = world.scratch("out");
+    world.cli(&["cp", "-r", "demo:/after", &out.to_string_lossy(), "--region", "eu-west"]).done();
+    tree::assert_equal(&source, &out.join("after"));
+}
