@@ -38,6 +38,8 @@ pub struct Scenario {
     pub failing_copies: bool,
     /// Virtual microseconds between full syncs.
     pub full_sync_every_us: u64,
+    /// Whether one node knows one version of the state machine less, until it is upgraded at the end (law 4).
+    pub older: bool,
 }
 
 impl Scenario {
@@ -69,6 +71,7 @@ impl Scenario {
             flips: 0,
             failing_copies: false,
             full_sync_every_us: 3_600_000_000,
+            older: false,
         }
     }
 
@@ -134,6 +137,11 @@ impl Scenario {
             purges: 60,
             ..Scenario::mixed()
         }
+    }
+
+    /// One node of the two clusters is older than the others, while a little of everything fails.
+    pub fn upgrade() -> Self {
+        Scenario { name: "upgrade", steps: 60, writers: 2, rewinds: 0, older: true, ..Scenario::mixed() }
     }
 
     /// The mirror is cut off while the primary's log goes: it must take snapshots, and so must nodes that were down.

@@ -16,6 +16,7 @@ use crate::writer::Writer;
 use crate::{invariants, panics, worker};
 use farshore_history::Checked;
 use farshore_meta::kv::Store;
+use farshore_meta::{FIRST_VERSION, MACHINE_VERSION};
 use farshore_types::{ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, Uuid, VolumeRecord};
 use farshore_wire::admin::AdminCall;
 use openraft::AsyncRuntime;
@@ -28,6 +29,8 @@ const STEP_US: (u64, u64) = (50_000, 350_000);
 /// A healed world must settle within so many looks, and the pause between two of them: 6 virtual minutes.
 const SETTLE_LOOKS: u64 = 720;
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
+/// Looks in which a volume whose nodes all know a version has been raised to it for sure.
+const RAISED_LOOKS: u64 = 60;
 /// Workers in a region.
 const WORKERS: u64 = 2;
 /// Lines of the trace in a failure's message.
@@ -113,6 +116,8 @@ async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<(u64,
     let buckets = Arc::new(Buckets::default());
     let judge = Judge::new(US, buckets.clone(), trace, nodes::stages(&net), !scenario.judged);
     let common = Common::new(net, buckets, judge);
+    let older = scenario.older.then(|| dice.below(nodes::names().len() as u64) as usize);
+    common.set_older(older);
     begin(&common, scenario).await?;
     let mut faults = Faults::new(common.clone(), scenario.clone());
     common.set_faulty(scenario.failing_copies);
@@ -125,6 +130,9 @@ async fn live(seed: u64, scenario: &Scenario, trace: Arc<Trace>) -> Result<(u64,
     }
     faults.heal().await?;
     common.set_faulty(false);
+    if let Some(at) = older {
+        upgrade(&common, at, scenario).await?;
+    }
     settle(&common, scenario.judged).await?;
     common.end();
     let entries = common.judge.model().last().0;
@@ -180,6 +188,37 @@ async fn begin(common: &Arc<Common>, scenario: &Scenario) -> Result<(), String> 
 fn voteless(common: &Common) -> Option<String> {
     let stages = common.judge.stages();
     stages.iter().find(|stage| !stage.disk.is_whole()).map(|stage| format!("{} has no vote", stage.name))
+}
+
+fn version(common: &Common) -> Result<u32, String> {
+    let model = common.judge.model();
+    let kv = model.store.read().map_err(|error| error.to_string())?;
+    Ok(farshore_meta::header(&*kv).map_err(|error| error.to_string())?.version)
+}
+
+/// Law 4: with one older node among them the volume stays at the version that all know; once that one is upgraded it is raised.
+async fn upgrade(common: &Arc<Common>, at: usize, scenario: &Scenario) -> Result<(), String> {
+    // Everything is healed: whoever wanted to raise it has heard everybody by now.
+    for _ in 0..RAISED_LOOKS {
+        SimRuntime::sleep(SETTLE_PAUSE).await;
+        look(common)?;
+    }
+    if version(common)? != FIRST_VERSION {
+        return Err(format!("law 4: the version was raised, and {} does not know it", common.net.name(at)));
+    }
+    nodes::kill(common, at, false)?;
+    common.set_older(None);
+    nodes::start(common, at, scenario.full_sync_every_us).await?;
+    common.trace.say(format!("{} is upgraded", common.net.name(at)));
+    for _ in 0..SETTLE_LOOKS {
+        SimRuntime::sleep(SETTLE_PAUSE).await;
+        look(common)?;
+        if version(common)? == MACHINE_VERSION {
+            common.trace.say("the version is raised".to_owned());
+            return Ok(());
+        }
+    }
+    Err("law 4: every node knows the newer version, and it is not raised".to_owned())
 }
 
 /// Heals nothing, waits: all digests equal, nothing owed, recoverable is committed; then the directories are compared.
