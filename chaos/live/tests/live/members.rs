@@ -77,6 +77,36 @@ fn all_nodes_of_a_cluster_are_replaced_under_load_and_nobody_notices() {
 }
 
 #[test]
+fn a_replacement_that_is_cut_off_at_every_step_and_whose_leader_is_killed_still_gets_there() {
+    let world = World::start(WorldOptions::default());
+    let leader = world.wait_leader("us-east");
+    let old = ["use-a", "use-b", "use-c"].into_iter().find(|name| *name != leader).unwrap();
+    declare_instead(&world, old, "use-d");
+    let mut cut_off = 0;
+    wait_for("the replacement to be done", 3 * SOON, || {
+        // One look, one step, and it gives up.
+        let tried = world.cli(&["node", "replace", old, "--with", "use-d", "--timeout", "0"]);
+        if tried.status.success() {
+            return Some(());
+        }
+        assert!(tried.stderr.contains("repeat the command"), "{}", tried.stderr);
+        cut_off += 1;
+        if cut_off == 1 {
+            world.kill_node(&leader);
+            world.up();
+        }
+        None
+    });
+    assert!(cut_off >= 2, "taking in and changing who votes are two steps: {cut_off}");
+    let mut nodes: Vec<String> = names(&world, "us-east").into_iter().map(|(name, _)| name).collect();
+    nodes.sort();
+    let mut expected: Vec<&str> = ["use-a", "use-b", "use-c", "use-d"].into_iter().filter(|name| *name != old).collect();
+    expected.sort_unstable();
+    assert_eq!(nodes, expected);
+    assert!(names(&world, "us-east").iter().all(|(_, role)| role == "leader" || role == "follower"));
+}
+
+#[test]
 fn a_cluster_grows_from_one_node_and_shrinks_again() {
     let world = World::start(WorldOptions { nodes: 1, ..WorldOptions::default() });
     let refused = world.cli(&["node", "add", "use-b"]);

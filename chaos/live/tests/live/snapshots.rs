@@ -1,6 +1,6 @@
 //! Who was away while the log was cut takes a snapshot, and goes on from there (laws 24, 25; issue point 5).
 
-use farshore_live::{World, WorldOptions, tree, wait_for};
+use farshore_live::{World, WorldOptions, process, tree, wait_for};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -79,19 +79,21 @@ fn a_follower_that_was_away_for_too_long_takes_a_snapshot_and_can_carry_the_clus
 
 /// A log that is cut soon, but never before the mirror has what is in it.
 const KEPT: &str = "[log]\ncheckpoint_entries = 150\n";
-/// Attempts to make one of two followers the leader.
-const TURNS: usize = 12;
-
-/// The leader's node hands over and comes back, until `wanted` leads.
+/// The leader is asked to stop while the third node is silent: there is nobody else to hand over to.
 fn make_lead(world: &World, wanted: &str) {
-    for _ in 0..TURNS {
-        let leader = world.wait_leader("us-east");
-        if leader == wanted {
-            return;
-        }
-        world.cli(&["node", "restart", &leader]).done();
+    let leader = world.wait_leader("us-east");
+    if leader == wanted {
+        return;
     }
-    panic!("{wanted} did not come to lead in {TURNS} turns");
+    let third = ["use-a", "use-b", "use-c"].into_iter().find(|name| *name != leader && *name != wanted).unwrap();
+    world.pause(third);
+    let pid = world.pids()[leader.as_str()];
+    assert!(process::signal(pid, libc::SIGTERM));
+    process::wait_gone(pid, SOON);
+    world.resume(third);
+    // Not by `up`, which would wait for a mirror that is paused.
+    world.cli(&["node", "restart", &leader]).done();
+    assert_eq!(world.wait_leader("us-east"), wanted, "{leader} handed over to the only one that answered");
 }
 
 #[test]
@@ -117,7 +119,12 @@ fn law_25_a_leader_that_began_with_a_snapshot_serves_a_mirror_that_has_less() {
         world.cli(&["cp", "-r", &source.to_string_lossy(), &format!("demo:/round-{last}")]).done();
         assert!(Instant::now() < end, "{leader} took no checkpoint in {PURGED:?}");
     }
-    world.cli(&["node", "restart", away]).done();
+    // It is fed while the leader goes on for its writers.
+    std::thread::scope(|scope| {
+        let during = scope.spawn(|| world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/during"]).done());
+        world.cli(&["node", "restart", away]).done();
+        during.join().expect("no call failed");
+    });
     assert!(log_of(&world, away).contains("receiving a snapshot from the leader"), "its log was there all the time");
     make_lead(&world, away);
     world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
