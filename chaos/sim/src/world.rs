@@ -214,7 +214,7 @@ async fn upgrade(common: &Arc<Common>, at: usize, scenario: &Scenario) -> Result
         SimRuntime::sleep(SETTLE_PAUSE).await;
         look(common)?;
         if version(common)? == MACHINE_VERSION {
-            common.trace.say("the version is raised".to_owned());
+            common.trace.say("the version is raised");
             return Ok(());
         }
     }
