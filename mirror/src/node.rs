@@ -65,8 +65,14 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()> + Send) -
     // The port first: whoever holds it is found before anything is opened.
     let bound = grpc::bind(config.listen).await?;
     let RunConfig { mut node, directory, tail, .. } = config;
-    let identity = Identity { volume: node.volume.clone(), cluster: node.cluster, node: draw(), name: node.name.clone() };
-    let disk = boot::open(&directory, &identity, node.peers.is_empty())?;
+    let drawn = node.id == NodeId(0);
+    let identity = Identity {
+        volume: node.volume.clone(),
+        cluster: node.cluster,
+        node: if drawn { draw() } else { node.id },
+        name: node.name.clone(),
+    };
+    let disk = boot::open(&directory, &identity, drawn, node.peers.is_empty())?;
     node.id = disk.node;
     let transport = Arc::new(GrpcTransport::new(node.volume.clone(), node.cluster));
     let upstream = Arc::new(GrpcUpstream::new(node.volume.clone()));

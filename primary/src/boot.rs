@@ -19,7 +19,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const IDENTITY: &str = "node.json";
+/// Whose directory it is, in that directory.
+pub const IDENTITY: &str = "node.json";
 const MARK: &str = "state.mark";
 const STATE: &str = "state";
 const LOG: &str = "log";
@@ -54,8 +55,8 @@ pub enum BootError {
     Removed { name: String, directory: PathBuf },
 }
 
-/// Whose directory it is. The node's number is drawn with the directory: who lost it has forgotten its vote, and is another
-/// node to its cluster.
+/// Whose directory it is. The node's number is drawn with the directory and never used again. Who lost the directory heals under
+/// its number if its peers still know it (law 24), and is another node to them otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub volume: String,
@@ -86,17 +87,18 @@ pub struct OnDisk {
     pub checkpoints: Arc<Checkpoints>,
 }
 
-/// Opens or creates a node's directory; the number in `identity` counts only for one that is new. What cannot be trusted is
+/// Opens or creates a node's directory; the number in `identity` counts only for one that is new, and `drawn` says that
+/// nobody had it before. What cannot be trusted is
 /// given up, and the node's wholeness says that it has no vote until the others have refilled it (law 24); `alone` there
 /// are no others, and the node does not start.
-pub fn open(directory: &Path, identity: &Identity, alone: bool) -> Result<OnDisk, BootError> {
+pub fn open(directory: &Path, identity: &Identity, drawn: bool, alone: bool) -> Result<OnDisk, BootError> {
     create_dir(directory)?;
     let node = claim(directory, identity)?;
     let group = GroupId(u64::from_le_bytes(first_eight(blake3::hash(identity.volume.as_bytes()).as_bytes())));
     let logs = LogDirectory { path: directory.join(LOG), disk: Arc::new(OsDisk), group, alone };
     create_dir(&logs.path)?;
-    if node == identity.node {
-        // Its number is new: no earlier life can have voted under it.
+    if drawn && node == identity.node {
+        // No earlier life can have voted under it.
         DiskLog::give_up(&logs.path, &logs.disk, &Wholeness::Member)?;
     }
     let (log, sound) = logs.open()?;

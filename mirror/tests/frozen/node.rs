@@ -34,6 +34,7 @@ pub async fn start() -> Arc<TestNode> {
         region: "us".to_owned(),
         cluster: ClusterId(0),
         id: NodeId(1),
+        peers: vec![],
         machine: MACHINE_VERSION,
         full_sync_every_us: 1 << 50,
         heartbeat: Duration::from_millis(50),

@@ -135,12 +135,22 @@ fn a_cluster_grows_from_one_node_and_shrinks_again() {
 }
 
 #[test]
-fn law_7_a_node_that_lost_its_directory_is_another_one_and_takes_its_own_place() {
+fn law_7_a_node_that_nobody_knew_any_more_is_another_one_and_takes_its_own_place() {
     let world = World::start(WorldOptions::default());
     let leader = world.wait_leader("us-east");
-    let lost = ["use-a", "use-b", "use-c"].into_iter().find(|name| *name != leader).unwrap();
+    let others: Vec<&str> = ["use-a", "use-b", "use-c"].into_iter().filter(|name| *name != leader).collect();
+    let (lost, third) = (others[0], others[1]);
     world.kill_node(lost);
-    fs::remove_dir_all(world.dir().join("nodes").join(lost)).unwrap();
+    let directory = world.dir().join("nodes").join(lost);
+    fs::remove_dir_all(&directory).unwrap();
+    // While nobody can say who it was, it begins as a new node.
+    [leader.as_str(), third].iter().for_each(|node| world.pause(node));
+    let mut alone = world.command(&["node", "run", lost]).spawn().unwrap();
+    wait_for("the node to have a directory", SOON, || directory.join("node.json").exists().then_some(()));
+    alone.kill().unwrap();
+    alone.wait().unwrap();
+    [leader.as_str(), third].iter().for_each(|node| world.resume(node));
+    world.wait_leader("us-east");
     world.up();
     let role = |name: &str| names(&world, "us-east").into_iter().find(|(node, _)| node == name).map(|(_, role)| role);
     assert_eq!(role(lost).as_deref(), Some("no-member"), "it has forgotten whom it voted for, and does not vote");
@@ -148,8 +158,8 @@ fn law_7_a_node_that_lost_its_directory_is_another_one_and_takes_its_own_place()
     assert!(refused.stderr.contains(&format!("node replace {lost} --with {lost}")), "{}", refused.stderr);
     world.cli(&["node", "replace", lost, "--with", lost]).done();
     assert_eq!(role(lost).as_deref(), Some("follower"));
-    // Without the leader, the two that are left need each other.
-    world.kill_node(&leader);
+    // Without one of the others, the two that are left need each other.
+    world.kill_node(&world.wait_leader("us-east"));
     let source = world.scratch("sources").join("file");
     fs::write(&source, "by the new one").unwrap();
     world.cli(&["cp", source.to_str().unwrap(), "demo:/file"]).done();

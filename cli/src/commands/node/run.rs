@@ -4,13 +4,23 @@ use crate::error::{CliError, Done, EXIT_DONE};
 use crate::shutdown;
 use crate::topology_file::{World, WorldArgs};
 use crate::world::process;
+use crate::world::record::WorldRecord;
 use farshore_mirror::TailConfig;
 use farshore_mirror::node::RunConfig;
+use farshore_primary::boot::IDENTITY;
 use farshore_primary::{MACHINE_VERSION, NodeConfig};
 use farshore_types::NodeId;
 use farshore_types::topology::{NodePlace, nearest};
+use farshore_wire::admin::Health;
+use farshore_wire::admin_client::AdminClient;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// How long one of the others may take to say who the members are, the pause between two rounds, and when a node without a
+/// directory begins as a new one.
+const FORMER_ASK: Duration = Duration::from_secs(1);
+const FORMER_EVERY: Duration = Duration::from_millis(100);
+const FORMER_WITHIN: Duration = Duration::from_secs(5);
 /// A session that is silent for so long ends.
 const SESSION_LEASE: Duration = Duration::from_secs(60);
 
@@ -24,7 +34,7 @@ pub async fn run(name: &str, world: &WorldArgs) -> Done {
         };
         return Err(CliError::usage(format!("the topology has no node {name:?}"), mend));
     };
-    let config = config_of(&world, place)?;
+    let config = config_of(&world, place, former(&world, place).await?)?;
     if let Some(listen) = place.node.metrics {
         crate::node_metrics::serve(listen).await?;
     }
@@ -36,8 +46,34 @@ pub async fn run(name: &str, world: &WorldArgs) -> Done {
     Ok(EXIT_DONE)
 }
 
+/// The number that a node without a directory had in its cluster, by the word of the others: under it, it takes back what it
+/// lost (law 24). 0 when it has a directory, or when nobody knows it: then a number is drawn.
+async fn former(world: &World, place: NodePlace<'_>) -> Result<NodeId, CliError> {
+    let name = &place.node.name;
+    let others: Vec<String> =
+        place.region.nodes.iter().filter(|other| other.name != *name).map(|other| other.address()).collect();
+    // A cluster that `up` has yet to make has no members.
+    let unfounded = WorldRecord::load(&world.dir)?.is_some_and(|record| !record.is_founded(&place.region.name));
+    if others.is_empty() || unfounded || world.dir.node(name).join(IDENTITY).exists() {
+        return Ok(NodeId(0));
+    }
+    let client = AdminClient::new(world.volume(None)?.name.clone(), FORMER_ASK);
+    let end = Instant::now() + FORMER_WITHIN;
+    loop {
+        let health: Vec<Health> = client.health_of_all(&others).await.into_iter().flatten().collect();
+        let members: Vec<_> = health.iter().flat_map(|health| &health.members).collect();
+        if let Some(own) = members.iter().find(|member| member.name == *name) {
+            return Ok(NodeId(own.id));
+        }
+        if !members.is_empty() || Instant::now() >= end {
+            return Ok(NodeId(0));
+        }
+        tokio::time::sleep(FORMER_EVERY).await;
+    }
+}
+
 /// What the topology says about one node.
-fn config_of(world: &World, place: NodePlace<'_>) -> Result<RunConfig, CliError> {
+fn config_of(world: &World, place: NodePlace<'_>, id: NodeId) -> Result<RunConfig, CliError> {
     let volume = world.volume(None)?;
     let (region, node) = (place.region, place.node);
     let others = world.topology.regions().iter().filter(|other| other.cluster != region.cluster);
@@ -49,8 +85,7 @@ fn config_of(world: &World, place: NodePlace<'_>) -> Result<RunConfig, CliError>
         volume: volume.name.clone(),
         region: region.name.clone(),
         cluster: region.cluster,
-        // Drawn with the node's directory, which is opened later.
-        id: NodeId(0),
+        id,
         peers: region.nodes.iter().filter(|other| other.name != node.name).map(|other| other.address()).collect(),
         machine: MACHINE_VERSION,
         full_sync_every_us: volume.full_sync_every.as_micros() as u64,
