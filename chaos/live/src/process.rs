@@ -65,10 +65,12 @@ fn is_program(exe: &Path, binary: &Path) -> bool {
     exe == binary || exe.to_str().and_then(|exe| exe.strip_suffix(" (deleted)")).is_some_and(|exe| Path::new(exe) == binary)
 }
 
-/// Whether a process is there and not merely waiting to be collected.
+/// Whether a process is there and not merely waiting to be collected. One that was killed is there until the last of its
+/// threads has ended: until then it holds its ports.
 pub fn is_alive(pid: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    state.is_ok_and(|text| text.rsplit(") ").next().is_some_and(|rest| !rest.starts_with(['Z', 'X'])))
+    let runs = state.is_ok_and(|text| text.rsplit(") ").next().is_some_and(|rest| !rest.starts_with(['Z', 'X'])));
+    runs || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
 }
 
 /// Looks until a process is gone; `false` when it is still there after `bound`. For where a panic would be one too many.
