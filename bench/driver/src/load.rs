@@ -129,7 +129,9 @@ async fn call(volume: &Volume, work: &Work, until: Instant) -> Result<(Times, Ve
     while Instant::now() < until {
         let asked = Instant::now();
         match work {
-            Work::Create(parent) => drop(make(volume, *parent, format!("file-{}", times.count()), NewNode::File).await?),
+            Work::Create(parent) => {
+                make(volume, *parent, format!("file-{}", times.count()), NewNode::File).await?;
+            }
             Work::Ask(questions) => ask(volume, &questions[times.count() % questions.len()]).await?,
         }
         times.add(asked.elapsed());

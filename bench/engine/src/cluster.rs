@@ -6,14 +6,14 @@ use crate::error::{Doing, EngineError};
 use crate::skip::SkipUndo;
 use farshore_meta::kv::{KvWrite, Lmdb, Store};
 use farshore_primary::local::{self, RaftApplied};
-use farshore_primary::raft::stored;
 use farshore_primary::raft::types::{LeaderId, LogId, Response, StoredMembership};
-use farshore_primary::{Proposal, apply};
+use farshore_primary::raft::{Member, stored};
+use farshore_primary::{MACHINE_VERSION, Own, Proposal, apply};
 use farshore_types::{
     Chain, ClusterId, Compression, Control, Epoch, EpochId, GroupId, Incarnation, LogIndex, LogTime, RegionId, RegionRecord,
     SharedBody, SharedEntry, Slot, Uuid, VolumeRecord,
 };
-use openraft::{BasicNode, Membership};
+use openraft::Membership;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub struct Cluster {
 impl Cluster {
     /// Continues on a store that is empty. `address` is where a node on this state will listen.
     pub fn new(own: ClusterId, store: Lmdb, keep_undo: bool, address: &str) -> Cluster {
-        let members = BTreeMap::from([(NODE, BasicNode::new(address))]);
+        let members = BTreeMap::from([(NODE, Member::new(crate::node::NAME, address))]);
         let membership = Membership::from(members);
         let first = Some(log_id(0));
         let position = RaftApplied { log_id: first, membership: StoredMembership::new(first, membership) };
@@ -101,7 +101,11 @@ impl Cluster {
         let mut at = self.position.log_id.map_or(0, |id| id.index);
         for proposal in group {
             at += 1;
-            responses.push(apply(&mut *kv, self.own, stored(at), proposal, None).doing("apply")?.response);
+            responses.push(
+                apply(&mut *kv, Own { cluster: self.own, machine: MACHINE_VERSION }, stored(at), proposal, None)
+                    .doing("apply")?
+                    .response,
+            );
         }
         self.position.log_id = Some(log_id(at));
         local::set_applied(&mut *kv, &self.position).doing("write the position")?;

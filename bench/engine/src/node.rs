@@ -5,8 +5,8 @@ use crate::error::{Doing, EngineError};
 use crate::process::{Resident, resident};
 use farshore_mirror::TailConfig;
 use farshore_mirror::node::RunConfig;
-use farshore_primary::NodeConfig;
 use farshore_primary::boot::Identity;
+use farshore_primary::{MACHINE_VERSION, NodeConfig};
 use farshore_types::NodeId;
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::admin_client::AdminClient;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-const NAME: &str = "engine-a";
+pub const NAME: &str = "engine-a";
 /// Until a node must serve.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(5);
@@ -38,14 +38,15 @@ pub struct Args {
 }
 
 /// The settings of `topology.toml`'s defaults, for a cluster of one.
-pub fn config(address: &str) -> NodeConfig {
+pub fn config() -> NodeConfig {
     NodeConfig {
         name: NAME.to_owned(),
         volume: VOLUME.to_owned(),
         region: "us-east".to_owned(),
         cluster: US,
         id: NodeId(NODE),
-        members: vec![(NodeId(NODE), NAME.to_owned(), address.to_owned())],
+        peers: vec![],
+        machine: MACHINE_VERSION,
         full_sync_every_us: 7 * 86_400 * 1_000_000,
         heartbeat: Duration::from_millis(100),
         election: (Duration::from_millis(400), Duration::from_millis(800)),
@@ -63,7 +64,7 @@ pub fn identity() -> Identity {
 
 /// Runs the node; only its signal ends it.
 pub async fn run(args: Args) -> Result<(), EngineError> {
-    let node = config(&args.listen.to_string());
+    let node = config();
     let config = RunConfig { node, listen: args.listen, directory: args.dir, tail: TailConfig { others: vec![] } };
     farshore_mirror::node::run(config, std::future::pending()).await.doing("run the node")
 }

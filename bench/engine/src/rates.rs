@@ -8,7 +8,7 @@ use crate::load::{Load, LoadArgs};
 use farshore_changelog::extend;
 use farshore_meta::kv::{Lmdb, Store};
 use farshore_primary::raft::types::Response;
-use farshore_primary::{Proposal, apply};
+use farshore_primary::{MACHINE_VERSION, Own, Proposal, apply};
 use farshore_types::{Chain, Lineage, LogIndex, RaftIndex};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -185,7 +185,8 @@ fn rewind(cluster: &mut Cluster) -> Result<RewindRate, EngineError> {
     let proposal = Proposal::Rewind { to, lineage }.encode();
     let (done, took) = time(|| {
         let mut kv = cluster.store.write().doing("begin a transaction")?;
-        let effect = apply(&mut *kv, US, RaftIndex(u64::MAX >> 1), &proposal, None).doing("rewind")?;
+        let effect = apply(&mut *kv, Own { cluster: US, machine: MACHINE_VERSION }, RaftIndex(u64::MAX >> 1), &proposal, None)
+            .doing("rewind")?;
         kv.commit().doing("commit")?;
         Ok::<_, EngineError>(effect.response)
     });

@@ -48,9 +48,9 @@ pub fn run(state: &Path, load: &LoadArgs, files: u64, questions: u64) -> Result<
     let mut parents = std::collections::BTreeMap::new();
     for file in wanted.iter().chain(&looked) {
         let name = load.directory_of(*file);
-        if !parents.contains_key(&name) {
-            let found = ask(&store, &[Query::Lookup { parent: Ino::ROOT, name: name.clone().into_bytes() }])?;
-            parents.insert(name, found[0]);
+        if let std::collections::btree_map::Entry::Vacant(vacant) = parents.entry(name) {
+            let question = Query::Lookup { parent: Ino::ROOT, name: vacant.key().clone().into_bytes() };
+            vacant.insert(ask(&store, &[question])?[0]);
         }
     }
     let lookups: Vec<Query> = wanted

@@ -46,9 +46,8 @@ pub struct Stall {
 
 /// Opens the node in `directory`, works, and takes a checkpoint.
 pub async fn run(directory: &Path) -> Result<Stall, EngineError> {
-    let address = "127.0.0.1:9";
-    let config = config(address);
-    let disk = boot::open(directory, &identity()).doing("open the node's directory")?;
+    let config = config();
+    let disk = boot::open(directory, &identity(), false, true).doing("open the node's directory")?;
     let transport = Arc::new(GrpcTransport::new(VOLUME.to_owned(), config.cluster));
     let parts =
         NodeParts { config, store: disk.store, log: disk.log, checkpoints: disk.checkpoints, transport, host: Arc::new(OsHost) };

@@ -206,7 +206,7 @@ async fn upgrade(common: &Arc<Common>, at: usize, scenario: &Scenario) -> Result
     if version(common)? != FIRST_VERSION {
         return Err(format!("law 4: the version was raised, and {} does not know it", common.net.name(at)));
     }
-    nodes::kill(common, at, false)?;
+    nodes::kill(common, at, nodes::Loss::Unflushed)?;
     common.set_older(None);
     nodes::start(common, at, scenario.full_sync_every_us).await?;
     common.trace.say(format!("{} is upgraded", common.net.name(at)));
