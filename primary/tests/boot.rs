@@ -34,7 +34,7 @@ impl Directory {
     /// Of a member that has voted and whose log has [`ENTRIES`] entries.
     fn of_member(name: &str) -> Directory {
         let directory = Directory(std::env::temp_dir().join(format!("farshore-boot-{name}-{}", std::process::id())));
-        let opened = boot::open(&directory.0, &identity(), false).unwrap();
+        let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
         assert!(matches!(Wholeness::load(&*opened.log).unwrap(), Wholeness::Lost { .. }), "new directories know no vote");
         Wholeness::Member.store(&*opened.log).unwrap();
         opened.log.store_small(VOTE, b"a vote").unwrap();
@@ -57,12 +57,12 @@ impl Directory {
     }
 
     fn open(&self) -> (Wholeness, u64, Option<Vec<u8>>) {
-        let opened = boot::open(&self.0, &identity(), false).unwrap();
+        let opened = boot::open(&self.0, &identity(), false, false).unwrap();
         (Wholeness::load(&*opened.log).unwrap(), opened.log.last().0, opened.log.load_small(VOTE).unwrap())
     }
 
     fn alone(&self) -> BootError {
-        boot::open(&self.0, &identity(), true).err().expect("a cluster of one cannot be refilled")
+        boot::open(&self.0, &identity(), false, true).err().expect("a cluster of one cannot be refilled")
     }
 
     fn segment(&self) -> PathBuf {
@@ -172,7 +172,7 @@ fn law_24_a_damaged_log_ends_before_the_damage_and_its_node_has_no_vote() {
     assert!(is_healing(&wholeness, "the log was damaged in"), "{wholeness:?}");
     assert!(last == 12 && vote.is_some(), "{last}");
     // It stays so through a restart, and takes entries where it ends.
-    let opened = boot::open(&directory.0, &identity(), false).unwrap();
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
     let (done, flushed) = std::sync::mpsc::channel();
     opened.log.append(vec![(RaftIndex(13), vec![9; 10].into())], Box::new(move |result| done.send(result).unwrap()));
     flushed.recv().unwrap().unwrap();
@@ -201,7 +201,7 @@ fn law_24_a_lost_log_keeps_the_vote_and_a_lost_vote_keeps_nothing() {
 #[test]
 fn law_25_a_purge_that_was_broken_off_is_finished_and_the_log_goes_on_behind_it() {
     let directory = Directory::of_member("purge");
-    let opened = boot::open(&directory.0, &identity(), false).unwrap();
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
     // The point is noted and the log is not cut yet: a snapshot of 50 was installed, then the node was killed.
     let point = LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index: 50 };
     opened.log.store_small(PURGED, &postcard::to_stdvec(&point).unwrap()).unwrap();
