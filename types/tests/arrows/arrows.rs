@@ -7,7 +7,7 @@ use crate::{none_of, root};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A room, and the rooms that its product build may use.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("farshore-types", &[]),
     ("farshore-meta", &["farshore-types"]),
     ("farshore-changelog", &["farshore-types"]),
