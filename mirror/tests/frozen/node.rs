@@ -5,6 +5,7 @@ use farshore_meta::kv::Memory;
 use farshore_primary::host::OsHost;
 use farshore_primary::raft::snapshot::{Checkpoints, SnapshotBody};
 use farshore_primary::raft::{MemoryLog, PeerCall, PeerError, PeerFuture, PeerTransport};
+use farshore_primary::wholeness::Wholeness;
 use farshore_primary::{MACHINE_VERSION, Node, NodeConfig, NodeParts};
 use farshore_types::{ClusterId, NodeId};
 use openraft::TokioRuntime;
@@ -26,7 +27,7 @@ impl PeerTransport for Silent {
     }
 }
 
-/// Node 1 of the cluster of `us`, with nothing on its disk.
+/// Node 1 of the cluster of `us`, with nothing in its log.
 pub async fn start() -> Arc<TestNode> {
     let config = NodeConfig {
         name: "us-a".to_owned(),
@@ -44,10 +45,13 @@ pub async fn start() -> Arc<TestNode> {
         session_lease: Duration::from_secs(60),
         regions: BTreeMap::from([(ClusterId(0), "us".to_owned()), (ClusterId(1), "eu".to_owned())]),
     };
+    // A node of a cluster that was made: an empty disk alone would be one that lost its vote (law 24).
+    let log = Arc::new(MemoryLog::default());
+    Wholeness::Member.store(&*log).unwrap();
     let parts = NodeParts {
         config,
         store: Memory::new(),
-        log: Arc::new(MemoryLog::default()),
+        log,
         checkpoints: Arc::new(Checkpoints::in_memory()),
         transport: Arc::new(Silent),
         host: Arc::new(OsHost),
