@@ -97,11 +97,7 @@ pub fn open(directory: &Path, identity: &Identity, drawn: bool, alone: bool) -> 
     let group = GroupId(u64::from_le_bytes(first_eight(blake3::hash(identity.volume.as_bytes()).as_bytes())));
     let logs = LogDirectory { path: directory.join(LOG), disk: Arc::new(OsDisk), group, alone };
     create_dir(&logs.path)?;
-    if drawn && node == identity.node {
-        // No earlier life can have voted under it.
-        DiskLog::give_up(&logs.path, &logs.disk, &Wholeness::Member)?;
-    }
-    let (log, sound) = logs.open()?;
+    let (log, sound) = if drawn && node == identity.node { logs.begin()? } else { logs.open()? };
     if log.load_small(REMOVED)?.is_some() {
         return Err(BootError::Removed { name: identity.name.clone(), directory: directory.to_owned() });
     }
@@ -148,6 +144,12 @@ struct LogDirectory {
 }
 
 impl LogDirectory {
+    /// The first log under a number that is new: no earlier life can have voted under it.
+    fn begin(&self) -> Result<(DiskLog, bool), BootError> {
+        DiskLog::give_up(&self.path, &self.disk, &Wholeness::Member)?;
+        Ok((DiskLog::open(&self.path, self.group, self.disk.clone())?.0, true))
+    }
+
     /// Opens the log; and whether everything that was found could be trusted.
     fn open(&self) -> Result<(DiskLog, bool), BootError> {
         let found = DiskLog::look(&self.path, &self.disk)?;
