@@ -17,7 +17,7 @@ use farshore_primary::raft::snapshot::Checkpoints;
 use farshore_primary::raft::stored;
 use farshore_primary::raft::types::{Entry, EntryPayload};
 use farshore_types::{BlockKey, ClusterId, LogIndex, RaftIndex};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Answers that wait until their entries are seen in the history (law 27).
@@ -42,6 +42,7 @@ pub struct Judge {
     stages: Mutex<Vec<Stage>>,
     model: Mutex<Model>,
     answers: Mutex<VecDeque<Answered>>,
+    promised: Mutex<BTreeMap<ClusterId, LogIndex>>,
     blind: bool,
 }
 
@@ -58,8 +59,8 @@ fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Read<T> {
 impl Judge {
     /// A `blind` one sees nothing: whether clients alone would notice what is wrong.
     pub fn new(primary: ClusterId, buckets: Arc<Buckets>, trace: Arc<Trace>, stages: Vec<Stage>, blind: bool) -> Arc<Self> {
-        let (model, answers) = (Mutex::default(), Mutex::default());
-        Arc::new(Judge { primary, buckets, trace, stages: Mutex::new(stages), model, answers, blind })
+        let (model, answers, promised) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Judge { primary, buckets, trace, stages: Mutex::new(stages), model, answers, promised, blind })
     }
 
     pub fn stages(&self) -> MutexGuard<'_, Vec<Stage>> {
@@ -125,7 +126,13 @@ impl Judge {
         let nodes = self.stages().iter_mut().map(sight_of).collect::<Read<Vec<_>>>()?;
         let model = self.model();
         let buckets = self.buckets.lock();
-        Ok(look(&Sight { primary: self.primary, nodes, model: &model, buckets: &buckets, answers }))
+        let mut promised = lock(&self.promised);
+        for node in &nodes {
+            let highest = promised.entry(node.cluster).or_default();
+            *highest = node.floor.max(*highest);
+        }
+        let promised = promised.clone();
+        Ok(look(&Sight { primary: self.primary, nodes, model: &model, buckets: &buckets, answers, promised }))
     }
 
     /// Before a block is deleted: may it be?

@@ -43,6 +43,9 @@ pub struct Sight<'a> {
     pub model: &'a Model,
     pub buckets: &'a BTreeMap<ClusterId, Bucket>,
     pub answers: Vec<Answered>,
+    /// The highest floor of each cluster that any look has seen: a promise stays, also where the node that had applied it is gone
+    /// and its followers have still to apply it.
+    pub promised: BTreeMap<ClusterId, LogIndex>,
 }
 
 impl Sight<'_> {

@@ -7,6 +7,7 @@ use super::log::{LogFailure, RaftLog};
 use super::types::{Entry, LogId, Types};
 use crate::wholeness::{PURGED, VOTE};
 use farshore_types::RaftIndex;
+use futures::Stream;
 use openraft::alias::VoteOf;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{AsyncRuntime, LogState, OptionalSend, RaftLogReader};
@@ -63,6 +64,21 @@ fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("Raft's types always serialise into memory")
 }
 
+/// Both ends of a range, inclusive; it does not end before 0.
+fn inclusive(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(&index) => index,
+        Bound::Excluded(&index) => index + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(&index) => index,
+        Bound::Excluded(&index) => index - 1,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
 impl<R: AsyncRuntime> LogStore<R> {
     fn entries(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let records = self.log.read(stored(from), RaftIndex(to.saturating_add(1)), max_bytes).map_err(failed)?;
@@ -75,21 +91,32 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
         &mut self,
         range: B,
     ) -> io::Result<Vec<Entry>> {
-        let from = match range.start_bound() {
-            Bound::Included(&index) => index,
-            Bound::Excluded(&index) => index + 1,
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(&index) => index,
-            Bound::Excluded(&0) => return Ok(vec![]),
-            Bound::Excluded(&index) => index - 1,
-            Bound::Unbounded => u64::MAX,
-        };
+        if matches!(range.end_bound(), Bound::Excluded(&0)) {
+            return Ok(vec![]);
+        }
+        let (from, to) = inclusive(&range);
         if to < from {
             return Ok(vec![]);
         }
         self.entries(from, to, usize::MAX)
+    }
+
+    /// What is to be applied is all there, or the log has failed: it shows no entry any more that was not flushed.
+    async fn entries_stream<B>(&mut self, range: B) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        B: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = inclusive(&range);
+        let read = self.entries(from, to, usize::MAX);
+        let read = read.and_then(|entries| match entries.last() {
+            Some(last) if last.log_id.index == to && entries.len() as u64 == to + 1 - from => Ok(entries),
+            _ => Err(io::Error::other(format!("the log lacks committed entries of {from} to {to}: it has failed"))),
+        });
+        let items: Vec<io::Result<Entry>> = match read {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        futures::stream::iter(items)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types<R>>>> {

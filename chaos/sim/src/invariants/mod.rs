@@ -97,7 +97,7 @@ pub(crate) mod fixture {
     ) -> Sight<'a> {
         let mut nodes = vec![node("us-1", US), node("eu-1", EU)];
         nodes.iter_mut().filter(|node| node.cluster == which).for_each(bend);
-        Sight { primary: US, nodes, model, buckets, answers: vec![] }
+        Sight { primary: US, nodes, model, buckets, answers: vec![], promised: BTreeMap::new() }
     }
 }
 

@@ -25,7 +25,7 @@ pub fn check(sight: &Sight<'_>) -> Result<(), String> {
             return Err(format!("{}: the floor is {}, where {block} lives, which its bucket lacks", node.name, node.floor));
         }
         for (other, known) in &node.known_floors {
-            let floor = sight.floor(*other);
+            let floor = sight.promised.get(other).copied().unwrap_or_default().max(sight.floor(*other));
             if *known > floor {
                 return Err(format!("{}: believes that cluster {other} promised {known}, which has promised {floor}", node.name));
             }
