@@ -92,14 +92,19 @@ fn uid(operation: &Operation) -> Option<u32> {
     }
 }
 
+/// Histories that are bent, one after the other; of some an operation without an answer is another explanation.
+type Bent<'a> = Box<dyn Iterator<Item = Vec<Operation>> + 'a>;
+/// How many of them are tried.
+const BENT: usize = 24;
+
 /// The history, in which one question is answered as it was right before a change that was over when it was asked.
-fn with_a_stale_read(history: &[Operation]) -> Option<Vec<Operation>> {
+fn with_a_stale_read(history: &[Operation]) -> Bent<'_> {
     let at = |operation: &Operation| operation.answered.as_ref().map_or(u64::MAX, |answered| answered.at);
     let sets = |group, of| {
         let of_inode = move |other: &&Operation| matches!(other.call, Call::SetAttr { ino, .. } if ino == of);
         history.iter().filter(move |other| other.group == group).filter(of_inode)
     };
-    history.iter().enumerate().find_map(|(place, read)| {
+    Box::new(history.iter().enumerate().filter_map(move |(place, read)| {
         let Call::GetAttr { ino } = read.call else { return None };
         let newer =
             sets(read.group, ino).find(|newer| uid(read).is_some() && uid(newer) == uid(read) && at(newer) < read.called)?;
@@ -108,16 +113,16 @@ fn with_a_stale_read(history: &[Operation]) -> Option<Vec<Operation>> {
         let answer = older.answer()?.clone();
         bent[place].answered = Some(Answered { answer, ..read.answered.clone()? });
         Some(bent)
-    })
+    }))
 }
 
 /// The history, in which a file that others saw is refused to its maker, as if a retry had met it.
-fn with_a_double_apply(history: &[Operation]) -> Option<Vec<Operation>> {
+fn with_a_double_apply(history: &[Operation]) -> Bent<'_> {
     let made = |make: &Operation| match (&make.call, make.answer()?) {
         (Call::Make { .. }, Answer::Inode(seen)) => Some(seen.ino),
         _ => None,
     };
-    history.iter().enumerate().find_map(|(place, make)| {
+    Box::new(history.iter().enumerate().filter_map(move |(place, make)| {
         let ino = made(make)?;
         let others = history.iter().filter(|other| other.group == make.group && made(other).is_none());
         others.filter_map(Operation::answer).flat_map(Answer::inodes).find(|seen| seen.ino == ino)?;
@@ -125,7 +130,7 @@ fn with_a_double_apply(history: &[Operation]) -> Option<Vec<Operation>> {
         let refused = Answer::Refused(farshore_history::ErrorKind::Exists);
         bent[place].answered = Some(Answered { answer: refused, ..make.answered.clone()? });
         Some(bent)
-    })
+    }))
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn law_10_histories_are_linearizable_while_leaders_are_killed_and_stand_still() 
     println!("{checked:?}");
     assert!(checked.operations > 300 && checked.unanswered > 0, "{checked:?}: too little was tried");
     for (what, bent) in [("stale read", with_a_stale_read(&history)), ("double apply", with_a_double_apply(&history))] {
-        let bent = bent.unwrap_or_else(|| panic!("no operation to plant a {what} in"));
-        assert!(matches!(check(&bent), Err(Failure::Violation { .. })), "a planted {what} was not found");
+        let found = bent.take(BENT).any(|bent| matches!(check(&bent), Err(Failure::Violation { .. })));
+        assert!(found, "none of {BENT} planted was found: {what}");
     }
 }
