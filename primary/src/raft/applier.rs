@@ -112,6 +112,11 @@ impl<S: Store> Applier<S> {
         Ok(())
     }
 
+    /// Whether the entry at `index`, which openraft has still to hand over, is applied.
+    pub fn is_ahead_of(&self, index: RaftIndex) -> bool {
+        index.0 < self.ahead_first.0 + self.ahead.len() as u64
+    }
+
     /// Forgets what was applied ahead: a snapshot has replaced the state.
     pub fn forget(&mut self) {
         self.ahead.clear();

@@ -131,7 +131,9 @@ impl<R: AsyncRuntime, S: Store> RaftStateMachine<Types<R>> for Machine<R, S> {
             let (last, _) = group.last().expect("a group has at least its first entry");
             let last = stored(last.log_id.index);
             let awaited = group.iter().any(|(_, responder)| responder.is_some());
-            if !awaited && self.committed.get().0 < last.0 + GATHERED {
+            // What was applied with an earlier group has gathered already.
+            let applied = self.applier.lock().unwrap_or_else(PoisonError::into_inner).is_ahead_of(last);
+            if !awaited && !applied && self.committed.get().0 < last.0 + GATHERED {
                 R::sleep(GATHER).await;
             }
             self.until_flushed(last).await;
