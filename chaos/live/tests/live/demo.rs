@@ -1,6 +1,6 @@
 //! `farshore demo`: the whole story passes, with FUSE and without, and leaves nothing behind.
 
-use farshore_live::{binary, fuse, process, take_turn};
+use farshore_live::{binary, fuse, process, take_turn, wait_for};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Until the demonstration must have ended, in a debug build on a small machine that does other work.
 const DEMO_WITHIN: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(60);
 const FUSE_DEVICE: &str = "/dev/fuse";
 /// Puts the device on a mount where devices cannot be opened, in a table of mounts of its own, and becomes the program.
 const WITHOUT_FUSE: &str = "mount --bind /dev/fuse /dev/fuse && mount -o remount,bind,nodev /dev/fuse && exec \"$@\"";
@@ -85,7 +86,8 @@ fn a_process_that_is_left_running_is_found() {
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let found = processes_of(base.path());
+    // A child is listed under its words only when its program has been loaded, which `spawn` does not wait for.
+    let found = wait_for("the child to be listed", SOON, || Some(processes_of(base.path())).filter(|found| !found.is_empty()));
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(found.len(), 1, "{found:?}");

@@ -15,6 +15,13 @@ fn log_of(world: &World, node: &str) -> String {
     std::fs::read_to_string(world.dir().join("logs").join(format!("{node}.log"))).unwrap_or_default()
 }
 
+/// `farshore node restart` ends before it, where few entries are missing.
+fn wait_received(world: &World, node: &str) {
+    wait_for("the node to have received a snapshot", SOON, || {
+        log_of(world, node).contains("receiving a snapshot from the leader").then_some(())
+    });
+}
+
 /// Copies small trees into the volume until `node` has cut its log; returns how many.
 fn write_until_purged(world: &World, source: &Path, node: &str) -> usize {
     let purged = world.dir().join("nodes").join(node).join("log/purged");
@@ -68,9 +75,7 @@ fn a_follower_that_was_away_for_too_long_takes_a_snapshot_and_can_carry_the_clus
     world.kill_node(away);
     let rounds = write_until_purged(&world, &source, &leader);
     world.up();
-    wait_for("the node to have received a snapshot", SOON, || {
-        log_of(&world, away).contains("receiving a snapshot from the leader").then_some(())
-    });
+    wait_received(&world, away);
     // Without the leader, the two that are left need each other: the one that was away among them.
     world.kill_node(&leader);
     world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
@@ -125,7 +130,7 @@ fn law_25_a_leader_that_began_with_a_snapshot_serves_a_mirror_that_has_less() {
         world.cli(&["node", "restart", away]).done();
         during.join().expect("no call failed");
     });
-    assert!(log_of(&world, away).contains("receiving a snapshot from the leader"), "its log was there all the time");
+    wait_received(&world, away);
     make_lead(&world, away);
     world.cli(&["cp", "-r", &source.to_string_lossy(), "demo:/after"]).done();
     mirrors.iter().for_each(|node| world.resume(node));
