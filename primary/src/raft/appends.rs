@@ -23,7 +23,15 @@ pub type Appended<'s, R> = BoxStream<'s, Result<StreamAppendResult<Types<R>>, RP
 /// From where (exclusive) to where (inclusive) the entries of a request reach.
 type Reach = (Option<LogId>, Option<LogId>);
 
+fn reach_of<R: AsyncRuntime>(request: &AppendEntriesRequest<Types<R>>) -> Reach {
+    (request.prev_log_id, request.entries.last().map(|last| last.log_id).or(request.prev_log_id))
+}
+
 /// Sends what comes out of `input`, and yields the answers. Ends with the first that is no success, or with `input`.
+///
+/// What only tells the follower that its last entries are committed is not sent and has no answer: the next entries say so
+/// too, or the next heartbeat. It would be a second message to each follower, and a second answer, for every entry of a lone
+/// caller. openraft takes the answer to a later request for one to all before it.
 pub async fn stream<'s, R: AsyncRuntime, S>(
     streams: &'s dyn AppendStreams,
     (target, address): (u64, &'s str),
@@ -34,12 +42,17 @@ where
     S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
 {
     let (sent, waiting) = mpsc::channel::<Reach>(UNDER_WAY);
+    let mut end = None;
+    let input = input.filter(move |request| {
+        let needed = !request.entries.is_empty() || end != Some(request.prev_log_id);
+        end = Some(reach_of(request).1);
+        std::future::ready(needed)
+    });
     let bodies = input.then(move |request| {
         let sent = sent.clone();
         async move {
-            let reach = (request.prev_log_id, request.entries.last().map(|last| last.log_id).or(request.prev_log_id));
             // Nobody waits when the answers were dropped: the stream ends, and what is sent on it matters no more.
-            let _ = sent.send(reach).await;
+            let _ = sent.send(reach_of(&request)).await;
             postcard::to_stdvec(&request).expect("Raft's messages always serialise into memory")
         }
     });
