@@ -37,6 +37,17 @@ pub enum MetadataChoice {
     Mirror { region: String },
 }
 
+/// When what a program did to a file's attributes is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durable {
+    /// When each call returns.
+    #[default]
+    AtCall,
+    /// When the file's next close or fsync returns, at the latest a second later: attributes that are set while the file is
+    /// open for writing are sent with its data, in one step.
+    AtClose,
+}
+
 /// Everything that a client must be told.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -48,6 +59,7 @@ pub struct ClientConfig {
     pub region: String,
     pub metadata: MetadataChoice,
     pub read_only: bool,
+    pub durable: Durable,
     /// A bucket that takes the place of the region's own for this client only.
     pub first_bucket: Option<(BucketUrl, Option<Credentials>)>,
     /// Where blocks are cached on disk; `None`: in memory only.
@@ -76,6 +88,7 @@ impl ClientConfig {
             region: region.to_owned(),
             metadata: MetadataChoice::Primary,
             read_only: false,
+            durable: Durable::default(),
             first_bucket: None,
             cache_dir: None,
             cache_size: DEFAULT_CACHE_SIZE,

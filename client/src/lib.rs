@@ -22,7 +22,7 @@ mod volume;
 mod worker;
 mod write;
 
-pub use config::{ClientConfig, ClusterEndpoints, MetadataChoice, RegionBucket};
+pub use config::{ClientConfig, ClusterEndpoints, Durable, MetadataChoice, RegionBucket};
 pub use counters::Counters;
 pub use error::{ConnectError, FsError, FsErrorKind};
 pub use invalidation::{Invalidation, InvalidationStream};

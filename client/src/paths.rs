@@ -148,7 +148,7 @@ pub async fn write_file(volume: &Volume, path: &str, mode: u16, from: &mut (impl
     let (parent, name) = resolve_parent(volume, path).await?;
     // SAFETY: getuid and getgid have no preconditions and cannot fail.
     let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
-    let handle = match volume.create(parent.ino, &name, mode, uid, gid).await {
+    let handle = match volume.create(parent.ino, &name, mode, (uid, gid), OpenFlags::READ_WRITE).await {
         Ok((handle, _)) => handle,
         Err(error) if error.is(ErrorKind::Exists) => {
             let attr = resolve(volume, path, true).await?;

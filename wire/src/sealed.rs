@@ -116,7 +116,7 @@ mod tests {
     use crate::v1::{RaftReply, Request, Requests};
 
     fn message() -> Requests {
-        let request = |sequence| Request { sequence, op: Bytes::from(vec![7; 40]) };
+        let request = |sequence| Request { sequence, op: Bytes::from(vec![7; 40]), open: false };
         Requests { acknowledged: 300, requests: vec![request(1), request(2)] }
     }
 

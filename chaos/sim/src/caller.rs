@@ -278,7 +278,7 @@ impl Session {
     }
 
     fn queue(&mut self, op: Op, flight: Option<Flight>) -> Request {
-        let request = Request { sequence: self.next, op: encode(&op) };
+        let request = Request { sequence: self.next, op: encode(&op), open: false };
         self.operations.push_back((self.next, op, flight));
         self.next += 1;
         request
@@ -293,7 +293,8 @@ impl Session {
 
     /// All that is unanswered, with the sequences that it had (law 10).
     async fn resend(&self, connection: &Connection) -> Result<(), End> {
-        let requests = self.operations.iter().map(|(sequence, op, _)| Request { sequence: *sequence, op: encode(op) });
+        let requests =
+            self.operations.iter().map(|(sequence, op, _)| Request { sequence: *sequence, op: encode(op), open: false });
         let queries = self.questions.iter().map(|(id, (query, _))| QueryRequest { id: *id, query: encode(query) });
         self.send(requests.collect(), queries.collect(), connection).await
     }

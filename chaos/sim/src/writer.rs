@@ -185,7 +185,7 @@ impl Writer {
         while session.unanswered.len() < WINDOW {
             let Some(deed) = session.work.next_deed(&self.common.dice) else { break };
             session.work.upload(&deed);
-            fresh.push(Request { sequence: session.next, op: encode(&deed.op) });
+            fresh.push(Request { sequence: session.next, op: encode(&deed.op), open: false });
             session.queue(deed);
         }
         if fresh.is_empty() {
@@ -218,8 +218,11 @@ impl Session {
 
     /// All unanswered requests, with the sequences that they had (law 10).
     fn resend(&self) -> Requests {
-        let requests =
-            self.unanswered.iter().map(|(sequence, deed)| Request { sequence: *sequence, op: encode(&deed.op) }).collect();
+        let requests = self
+            .unanswered
+            .iter()
+            .map(|(sequence, deed)| Request { sequence: *sequence, op: encode(&deed.op), open: false })
+            .collect();
         Requests { acknowledged: self.acknowledged, requests }
     }
 

@@ -6,6 +6,7 @@ use crate::output::print;
 use crate::shutdown;
 use crate::topology_file::{World, WorldArgs};
 use crate::world::process::{spawn_apart, tail};
+use farshore_client::Durable;
 use farshore_client::fuse::{self, MountOptions};
 use farshore_objects::Credentials;
 use farshore_types::topology::units;
@@ -60,6 +61,9 @@ pub struct Args {
     /// Let other users in
     #[arg(long)]
     pub allow_other: bool,
+    /// When the attributes of a file that is being written are durable: at each call, or with its data at close and fsync
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub durable: When,
     #[command(flatten)]
     pub world: WorldArgs,
     #[arg(long, hide = true)]
@@ -68,6 +72,14 @@ pub struct Args {
     pub access_key2: Option<String>,
     #[arg(long, hide = true)]
     pub secret_key2: Option<String>,
+}
+
+/// `--durable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    #[default]
+    Call,
+    Close,
 }
 
 pub async fn run(args: Args) -> Done {
@@ -123,6 +135,10 @@ fn config(world: &World, args: &Args) -> Result<farshore_client::ClientConfig, C
             size.ok_or_else(|| CliError::usage(format!("--cache-size: {text:?} is not a size"), "write for example 10GiB"))?.0;
     }
     config.background_jobs = !args.no_bgjob;
+    config.durable = match args.durable {
+        When::Call => Durable::AtCall,
+        When::Close => Durable::AtClose,
+    };
     let point = std::path::absolute(&args.dir_to_mount_on).unwrap_or_else(|_| args.dir_to_mount_on.clone());
     config.mount = point.display().to_string();
     config.options = options(args);
@@ -137,6 +153,7 @@ fn options(args: &Args) -> String {
     words.extend(args.flip.then(|| "flip".to_owned()));
     words.extend(args.bucket.as_ref().map(|_| "bucket".to_owned()));
     words.extend(args.no_bgjob.then(|| "no-bgjob".to_owned()));
+    words.extend((args.durable == When::Close).then(|| "durable=close".to_owned()));
     words.join(",")
 }
 

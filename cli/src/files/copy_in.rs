@@ -129,8 +129,7 @@ async fn content(
     bar: &ProgressBar,
 ) -> Result<Copied, CliError> {
     let fail = |error| failed(&place.shown, &error);
-    let (uid, gid) = owner();
-    let handle = match volume.create(place.parent, &place.name, mode, uid, gid).await {
+    let handle = match volume.create(place.parent, &place.name, mode, owner(), OpenFlags::READ_WRITE).await {
         Ok((handle, _)) => handle,
         Err(error) if error.is(ErrorKind::Exists) => {
             let there = volume.lookup(place.parent, &place.name).await.map_err(fail)?;

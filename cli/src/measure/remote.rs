@@ -82,8 +82,7 @@ impl Ground for Session {
         count: u64,
         wrote: &dyn Fn() -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let (uid, gid) = owner();
-        let created = self.volume.create(*parent, name.as_bytes(), FILE, uid, gid);
+        let created = self.volume.create(*parent, name.as_bytes(), FILE, owner(), OpenFlags::READ_WRITE);
         let (handle, _) = self.wait(name, created)?;
         let mut done = Ok(());
         let mut offset = 0;

@@ -8,7 +8,7 @@
 use super::attr::{GENERATION, MODE_BITS, file_attr};
 use super::shared::{Shared, TTL, errno};
 use bytes::Bytes;
-use farshore_types::{Attr, ErrorKind, Ino, NewNode};
+use farshore_types::{Attr, ErrorKind, Ino};
 use fuser::{
     Errno, FileHandle, FopenFlags, OpenAccMode, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyOpen, ReplyWrite, Request,
     WriteFlags,
@@ -112,13 +112,12 @@ impl Shared {
         let (wanted, appends_here) = open_flags(flags, uid);
         let work = async move {
             let mode = (mode & MODE_BITS) as u16;
-            let made = shared.volume.make(parent, &name, NewNode::File, mode, uid, gid).await.map_err(|error| {
+            let made = shared.volume.create(parent, &name, mode, (uid, gid), wanted).await;
+            let (handle, attr) = made.map_err(|error| {
                 // The kernel saw no such name; somebody was faster. Without O_EXCL it must look again and open what is
                 // there, with the checks of permission that an existing file needs.
                 if error.is(ErrorKind::Exists) && flags.0 & libc::O_EXCL == 0 { Errno::ESTALE } else { errno(error) }
             })?;
-            // In two steps, so that the handle has the flags of this open.
-            let (handle, attr) = shared.volume.open(made.ino, wanted).await.map_err(errno)?;
             shared.versions.open(attr.ino, attr.version);
             let number = shared.number(OpenFile { handle, appends_here }).await?;
             Ok((shared, number, attr))

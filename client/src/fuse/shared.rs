@@ -28,8 +28,9 @@ pub(super) const IN_FLIGHT_MAX: usize = 1024;
 const WAITING_MAX: usize = 65_536;
 /// Longest time before a request is answered with EIO. Beyond the volume's own bound of a call, with room for retries.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
-/// How long the kernel may keep the attributes and the names that it was told.
-pub(super) const TTL: Duration = Duration::from_secs(1);
+/// How long the kernel may keep the attributes and the names that it was told. What a client tells from its own memory is up to
+/// 0.1 s old by then; together a second.
+pub(super) const TTL: Duration = Duration::from_millis(900);
 
 /// What all requests of one mount share.
 pub(super) struct Shared {

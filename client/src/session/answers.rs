@@ -1,9 +1,9 @@
 //! What arrives on a session's stream, and what each answer means for the request, the session and the connection.
 
-use super::OpError;
 use super::driver::{Driver, End};
+use super::{Done, OpError};
 use crate::invalidation::Invalidation;
-use farshore_types::{ErrorKind, Ino, LogIndex, Outcome, QueryReply};
+use farshore_types::{ErrorKind, Ino, LogIndex, Outcome, QueryReply, Reply};
 use farshore_wire::decode;
 use farshore_wire::v1::{self, server_frame::Frame as Recv};
 
@@ -41,8 +41,17 @@ impl Driver {
         }
         self.saw(reply.log_index);
         self.resends = 0;
-        if let Some(waiter) = self.window.answer(reply.sequence) {
-            let _ = waiter.send(outcome.map(|reply_| (reply_, LogIndex(reply.log_index))).map_err(OpError::Refused));
+        let Some(waiter) = self.window.answer(reply.sequence) else { return None };
+        let opened = match &outcome {
+            Ok(Reply::Attr(attr)) if reply.opened && waiter.open => self.opened(reply.sequence, attr.ino),
+            _ => None,
+        };
+        let index = LogIndex(reply.log_index);
+        let unheard = waiter.answer.send(outcome.map(|reply| Done { reply, index, opened }).map_err(OpError::Refused));
+        if let Err(Ok(Done { reply: Reply::Attr(attr), opened: Some(generation), .. })) = unheard
+            && self.shared.count_close(attr.ino, generation)
+        {
+            self.shared.close_soon(attr.ino);
         }
         None
     }

@@ -6,9 +6,9 @@
 
 use super::link::{self, Finder, Link, LinkError, frame};
 use super::window::Window;
-use super::{Observer, OpAnswer, OpError, OpRequest, QueryAnswer, QueryRequest, Shared};
+use super::{Observer, OpError, OpRequest, OpWaiter, QueryAnswer, QueryRequest, Shared};
 use crate::backoff;
-use farshore_types::{BlockKey, EpochId, Query, SessionId, SessionInfo};
+use farshore_types::{BlockKey, EpochId, Ino, Query, SessionId, SessionInfo};
 use farshore_wire::encode;
 use farshore_wire::v1::{self, client_frame::Frame as Send};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +33,8 @@ const RESEND_MAX: Duration = Duration::from_millis(500);
 /// Connections that lived shorter than this, more than so many in a row, are followed by a wait.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
 const SHORT_LIVED_MAX: u32 = 2;
+/// How long closes wait for others.
+const CLOSES_WAIT: Duration = Duration::from_millis(100);
 /// The lease assumed when a welcome names none.
 const LEASE_MIN: Duration = Duration::from_secs(1);
 /// How long a closing session tries to say goodbye.
@@ -79,10 +81,14 @@ pub(crate) struct Driver {
     /// Whether the cluster has welcomed this session before.
     opened: bool,
     epoch: EpochId,
-    pub(super) window: Window<oneshot::Sender<OpAnswer>>,
+    pub(super) window: Window<OpWaiter>,
+    /// Closes that were sent, each with the last sequence that was taken before; those of answered sequences are forgotten.
+    closes: VecDeque<(u64, Ino)>,
     pub(super) asked: BTreeMap<u64, QueryWaiter>,
     next_query: u64,
     outbox: VecDeque<v1::ClientFrame>,
+    /// When to tell the cluster what was closed.
+    close_at: Option<Instant>,
     /// When to send everything unanswered again.
     resend_at: Option<Instant>,
     pub(super) resends: u32,
@@ -112,9 +118,11 @@ impl Driver {
             opened: false,
             epoch: EpochId::default(),
             window: Window::new(),
+            closes: VecDeque::new(),
             asked: BTreeMap::new(),
             next_query: 1,
             outbox: VecDeque::new(),
+            close_at: None,
             resend_at: None,
             resends: 0,
         }
@@ -205,8 +213,10 @@ impl Driver {
     fn lose_session(&mut self, reason: &str) {
         tracing::warn!(volume = self.config.volume, reason, "the session ended; a new one is opened");
         for waiter in self.window.abandon() {
-            let _ = waiter.send(Err(OpError::SessionLost));
+            let _ = waiter.answer.send(Err(OpError::SessionLost));
         }
+        self.closes.clear();
+        self.shared.closing().clear();
         self.session = link::new_session_id();
         self.opened = false;
         self.epoch = EpochId::default();
@@ -226,14 +236,19 @@ impl Driver {
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut ops, mut queries, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let mut closed = self.closed.clone();
+        let shared = self.shared.clone();
         loop {
             let room = self.outbox.len() < OUTBOX_MAX;
             let op_room = if room { self.window.room().min(BATCH_MAX) } else { 0 };
             let query_room = if room { QUERIES_MAX.saturating_sub(self.asked.len()).min(BATCH_MAX) } else { 0 };
             let resend_at = self.resend_at.unwrap_or_else(Instant::now);
+            let close_at = self.close_at.unwrap_or_else(Instant::now);
             tokio::select! {
                 received = link.inbound.next() => match received {
-                    Some(Ok(message)) => if let Some(end) = self.received(message) { return end },
+                    Some(Ok(message)) => {
+                        self.shared.heard();
+                        if let Some(end) = self.received(message) { return end }
+                    }
                     Some(Err(status)) => return End::Broken(status.to_string()),
                     None => return End::Broken("the node closed the stream".to_owned()),
                 },
@@ -256,6 +271,8 @@ impl Driver {
                 }
                 _ = renew.tick(), if room => self.outbox.push_back(frame(Send::Renew(v1::Renew {}))),
                 _ = tokio::time::sleep_until(resend_at), if self.resend_at.is_some() => self.resend_all(),
+                () = shared.closed.notified(), if self.close_at.is_none() => self.close_at = Some(Instant::now() + CLOSES_WAIT),
+                _ = tokio::time::sleep_until(close_at), if self.close_at.is_some() && room => self.tell_closes(),
                 _ = closed.wait_for(|closed| *closed) => break,
             }
         }
@@ -303,8 +320,8 @@ impl Driver {
         let mut sequences = Vec::new();
         for request in requests {
             // Who gave up before the operation was sent must not have it done behind their back.
-            if !request.answer.is_closed() {
-                sequences.push(self.window.take(request.op, request.answer));
+            if !request.waiter.answer.is_closed() {
+                sequences.push(self.window.take(request.op, request.waiter));
             }
         }
         self.send_sequences(&sequences);
@@ -314,9 +331,10 @@ impl Driver {
         let mut requests = Vec::new();
         let mut bytes = 0;
         for &sequence in sequences {
-            let op = encode(self.window.get(sequence).expect("only unanswered sequences are sent"));
+            let (op, waiter) = self.window.get(sequence).expect("only unanswered sequences are sent");
+            let (op, open) = (encode(op), waiter.open);
             bytes += op.len();
-            requests.push(v1::Request { sequence, op });
+            requests.push(v1::Request { sequence, op, open });
             if requests.len() == BATCH_MAX || bytes >= BATCH_BYTES_MAX {
                 self.push_requests(std::mem::take(&mut requests));
                 bytes = 0;
@@ -335,6 +353,9 @@ impl Driver {
     fn ask_new(&mut self, requests: impl Iterator<Item = QueryRequest>) {
         let mut ids = Vec::new();
         for request in requests {
+            if let Query::Close { ino } = request.query {
+                self.note_close(ino);
+            }
             let id = self.next_query;
             self.next_query += 1;
             self.asked.insert(id, QueryWaiter { query: request.query, answer: request.answer });
@@ -348,6 +369,35 @@ impl Driver {
             let queries = ids.iter().map(|id| v1::QueryRequest { id: *id, query: encode(&self.asked[id].query) }).collect();
             self.outbox.push_back(frame(Send::Queries(v1::Queries { queries })));
         }
+    }
+}
+
+impl Driver {
+    fn note_close(&mut self, ino: Ino) {
+        let answered = self.window.acknowledged();
+        while self.closes.front().is_some_and(|(last, _)| *last <= answered) {
+            self.closes.pop_front();
+        }
+        self.closes.push_back((self.window.last(), ino));
+    }
+
+    /// The session holds open what this operation made. Not where a close of it was sent before the answer came, which another
+    /// handle of this client can have caused by then: the cluster may have heard that one last.
+    pub(super) fn opened(&mut self, sequence: u64, ino: Ino) -> Option<u64> {
+        let crossed = self.closes.iter().any(|(last, closed)| *last >= sequence && *closed == ino);
+        (!crossed).then(|| self.shared.count_open(ino))
+    }
+
+    fn tell_closes(&mut self) {
+        self.close_at = None;
+        let closing = std::mem::take(&mut *self.shared.closing());
+        // What was opened again meanwhile is open; its Open comes after this, in the driver's order.
+        let closed: Vec<Ino> = {
+            let opens = self.shared.opens();
+            closing.into_iter().filter(|ino| !opens.contains_key(ino)).collect()
+        };
+        let nobody = || oneshot::channel().0;
+        self.ask_new(closed.into_iter().map(|ino| QueryRequest { query: Query::Close { ino }, answer: nobody() }));
     }
 }
 

@@ -16,12 +16,13 @@ pub(crate) use driver::SessionConfig;
 
 use farshore_types::{BlockKey, ErrorKind, Ino, LogIndex, Op, Query, QueryReply, Reply, VolumeRecord};
 use farshore_wire::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Operations, or queries, that wait to be taken by the driver; beyond it callers wait.
 const QUEUE_MAX: usize = 1024;
@@ -50,12 +51,29 @@ pub(crate) trait Observer: Send + Sync + 'static {
     fn session_lost(&self);
 }
 
-type OpAnswer = Result<(Reply, LogIndex), OpError>;
+/// What an operation came to.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub reply: Reply,
+    pub index: LogIndex,
+    /// The session that holds open what was made, if it was asked to and does.
+    pub opened: Option<u64>,
+}
+
+type OpAnswer = Result<Done, OpError>;
 type QueryAnswer = Result<(QueryReply, LogIndex), OpError>;
 
 pub(crate) struct OpRequest {
     pub op: Op,
+    pub waiter: OpWaiter,
+}
+
+/// Who waits for an operation's answer.
+#[derive(Debug)]
+pub(crate) struct OpWaiter {
     pub answer: oneshot::Sender<OpAnswer>,
+    /// What the operation makes is to be held open.
+    pub open: bool,
 }
 
 pub(crate) struct QueryRequest {
@@ -70,6 +88,13 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     /// How often each inode is held open, in this generation.
     opens: Mutex<BTreeMap<Ino, u32>>,
+    /// Inodes that were closed, and of which the cluster does not know it yet.
+    closing: Mutex<BTreeSet<Ino>>,
+    /// Says that the first of them was put in.
+    closed: Notify,
+    /// When the cluster said something last, in milliseconds since `began`.
+    heard_ms: AtomicU64,
+    began: Instant,
     /// How often the stream was established.
     connections: AtomicU64,
     /// The highest index seen in any answer (law 9).
@@ -79,6 +104,39 @@ pub(crate) struct Shared {
 impl Shared {
     fn opens(&self) -> MutexGuard<'_, BTreeMap<Ino, u32>> {
         self.opens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closing(&self) -> MutexGuard<'_, BTreeSet<Ino>> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_soon(&self, ino: Ino) {
+        self.closing().insert(ino);
+        self.closed.notify_one();
+    }
+
+    fn heard(&self) {
+        self.heard_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Release);
+    }
+
+    fn count_open(&self, ino: Ino) -> u64 {
+        let mut opens = self.opens();
+        *opens.entry(ino).or_default() += 1;
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn count_close(&self, ino: Ino, generation: u64) -> bool {
+        let mut opens = self.opens();
+        if generation != self.generation.load(Ordering::Acquire) {
+            return false;
+        }
+        let Some(count) = opens.get_mut(&ino) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            opens.remove(&ino);
+            return true;
+        }
+        false
     }
 }
 
@@ -103,6 +161,10 @@ impl Session {
         let shared = Arc::new(Shared {
             generation: AtomicU64::new(1),
             opens: Mutex::default(),
+            closing: Mutex::default(),
+            closed: Notify::new(),
+            heard_ms: AtomicU64::new(0),
+            began: Instant::now(),
             connections: AtomicU64::new(0),
             highest_index: AtomicU64::new(0),
         });
@@ -112,9 +174,20 @@ impl Session {
     }
 
     /// Sends an operation, exactly once, and waits for its answer.
-    pub async fn call(&self, op: Op) -> OpAnswer {
+    pub async fn call(&self, op: Op) -> Result<(Reply, LogIndex), OpError> {
+        let done = self.send(op, false).await?;
+        Ok((done.reply, done.index))
+    }
+
+    /// As [`Session::call`], for an operation that makes an inode: the session holds it open from the answer on, as if
+    /// [`Session::count_open`] and [`Query::Open`] had followed, unless the answer says that it does not.
+    pub(crate) async fn call_and_open(&self, op: Op) -> OpAnswer {
+        self.send(op, true).await
+    }
+
+    async fn send(&self, op: Op, open: bool) -> OpAnswer {
         let (answer, waiting) = oneshot::channel();
-        self.ask(&self.ops, OpRequest { op, answer }, waiting).await
+        self.ask(&self.ops, OpRequest { op, waiter: OpWaiter { answer, open } }, waiting).await
     }
 
     /// Asks a question, as often as it takes, and waits for the answer.
@@ -163,24 +236,23 @@ impl Session {
 
     /// Counts an open of `ino` in the list that every connection begins with; returns the session it belongs to.
     pub(crate) fn count_open(&self, ino: Ino) -> u64 {
-        let mut opens = self.shared.opens();
-        *opens.entry(ino).or_default() += 1;
-        self.generation()
+        self.shared.count_open(ino)
     }
 
     /// Takes an open back; whether it was the last one of the present session.
     pub(crate) fn count_close(&self, ino: Ino, generation: u64) -> bool {
-        let mut opens = self.shared.opens();
-        if generation != self.generation() {
-            return false;
-        }
-        let Some(count) = opens.get_mut(&ino) else { return false };
-        *count -= 1;
-        if *count == 0 {
-            opens.remove(&ino);
-            return true;
-        }
-        false
+        self.shared.count_close(ino, generation)
+    }
+
+    /// Tells the cluster soon, together with others, that the inode is not open any more, unless it is again by then.
+    pub(crate) fn close_soon(&self, ino: Ino) {
+        self.shared.close_soon(ino);
+    }
+
+    /// How long ago the cluster said something, at most. What it had to say of others' changes before has been heard.
+    pub(crate) fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.shared.heard_ms.load(Ordering::Acquire));
+        self.shared.began.elapsed().saturating_sub(heard)
     }
 
     /// Asks the driver to end the session, and does not wait.

@@ -41,8 +41,13 @@ impl<W> Window<W> {
         sequence
     }
 
-    pub fn get(&self, sequence: u64) -> Option<&Op> {
-        self.unanswered.get(&sequence).map(|(op, _)| op)
+    pub fn get(&self, sequence: u64) -> Option<&(Op, W)> {
+        self.unanswered.get(&sequence)
+    }
+
+    /// The sequence that was taken last; 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.next - 1
     }
 
     /// The answer to `sequence` came; `None` when it had come before.
@@ -82,7 +87,8 @@ mod tests {
         assert_eq!(window.answer(1), Some(1));
         assert_eq!(window.acknowledged(), 2);
         assert_eq!(window.answer(1), None, "an answer counts once");
-        assert_eq!(window.get(3), Some(&op(3)));
+        assert_eq!(window.get(3), Some(&(op(3), 3)));
+        assert_eq!(window.last(), 3);
         assert_eq!(window.abandon(), [3]);
         assert_eq!(window.take(op(9), 9), 1, "a new session counts from 1");
     }

@@ -56,7 +56,7 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
         Uploads::new(stores, blocks.clone(), session.clone(), record.block_size, config.buffer_size, config.call_timeout);
     let of_writers = uploads.clone();
     open.set_writers(Box::new(move |ino| Writer::new(ino, of_writers.clone())));
-    let background = start_background(&config, &open, &uploads);
+    let background = start_background(&config, &open, &uploads, &session);
     Ok(Arc::new(Volume { config, record, session, caches, open, blocks, uploads, counters, background }))
 }
 
@@ -88,9 +88,9 @@ fn open_cache(
     open.map(Some).map_err(|source| ConnectError::Cache { path: root.display().to_string(), source })
 }
 
-fn start_background(config: &ClientConfig, open: &Arc<OpenInodes>, uploads: &Arc<Uploads>) -> Background {
+fn start_background(config: &ClientConfig, open: &Arc<OpenInodes>, uploads: &Arc<Uploads>, session: &Arc<Session>) -> Background {
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(flusher::run(open.clone(), uploads.clone(), stopped.clone()))];
+    let mut tasks = vec![tokio::spawn(flusher::run(open.clone(), uploads.clone(), session.clone(), stopped.clone()))];
     if config.background_jobs {
         let options = WorkerOptions { slots: MOUNT_SLOTS, ..WorkerOptions::default() };
         let config = config.clone();

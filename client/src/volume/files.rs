@@ -1,11 +1,13 @@
 //! Open files: opening, writing, lengths, closing. Reading is in `content`.
 
 use super::Volume;
-use super::namespace::unexpected;
+use super::attributes::commit;
+use super::namespace::{Named, unexpected};
 use super::table::OpenInode;
 use crate::error::{FsError, FsErrorKind};
 use crate::read::Readahead;
-use crate::write::{Committed, Extent, Place};
+use crate::session::Done;
+use crate::write::{Committed, Place};
 use bytes::Bytes;
 use farshore_types::{Attr, ErrorKind, Ino, NewNode, NodeKind, Op, Query, Reply};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,11 @@ pub struct OpenFlags {
     pub keep_set_id: bool,
 }
 
+impl OpenFlags {
+    /// For reading and writing, and nothing else.
+    pub const READ_WRITE: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, keep_set_id: false };
+}
+
 /// An open file. Clones are the same handle; [`Volume::release`] ends it.
 #[derive(Clone, Debug)]
 pub struct FileHandle(Arc<HandleInner>);
@@ -38,6 +45,14 @@ struct HandleInner {
 }
 
 impl FileHandle {
+    fn new(inode: Arc<OpenInode>, flags: OpenFlags, generation: u64) -> FileHandle {
+        let (ahead, released) = Default::default();
+        if flags.write {
+            inode.writable_more();
+        }
+        FileHandle(Arc::new(HandleInner { inode, flags, generation, ahead, released }))
+    }
+
     pub fn ino(&self) -> Ino {
         self.0.inode.ino
     }
@@ -64,8 +79,7 @@ impl Volume {
         let inode = self.open.enter(ino);
         match self.open_inode(&inode).await {
             Ok((generation, mut attr)) => {
-                let (ahead, released) = Default::default();
-                let handle = FileHandle(Arc::new(HandleInner { inode, flags, generation, ahead, released }));
+                let handle = FileHandle::new(inode, flags, generation);
                 if flags.truncate && attr.size > 0 {
                     match self.truncate(ino, 0).await {
                         Ok(truncated) => attr = truncated,
@@ -75,7 +89,7 @@ impl Volume {
                         }
                     }
                 }
-                Ok((handle, self.with_local_size(attr)))
+                Ok((handle, self.with_local(attr)))
             }
             Err(error) => {
                 self.open.leave(ino);
@@ -89,10 +103,10 @@ impl Volume {
         let _turn = inode.opening.lock().await;
         let generation = self.session.count_open(ino);
         let changes = inode.changes();
-        let attr = self.ask_attr(Query::Open { ino }, || format!("open {ino}")).await;
+        let attr = self.ask_attr_at(Query::Open { ino }, || format!("open {ino}")).await;
         let refusal = match &attr {
-            Ok(attr) if attr.kind == NodeKind::Directory => Some(ErrorKind::IsDirectory),
-            Ok(attr) if attr.kind != NodeKind::File => Some(ErrorKind::InvalidArgument),
+            Ok((attr, _)) if attr.kind == NodeKind::Directory => Some(ErrorKind::IsDirectory),
+            Ok((attr, _)) if attr.kind != NodeKind::File => Some(ErrorKind::InvalidArgument),
             _ => None,
         };
         let attr = match refusal {
@@ -100,23 +114,46 @@ impl Volume {
             None => attr,
         };
         match attr {
-            Ok(attr) => {
-                inode.learned(attr.clone(), changes);
-                Ok((generation, attr))
+            Ok(answer) => {
+                inode.learned(answer.clone(), changes);
+                Ok((generation, answer.0))
             }
             Err(error) => {
                 if self.session.count_close(ino, generation) && refusal.is_some() {
-                    let _ = self.session.query(Query::Close { ino }).await;
+                    self.session.close_soon(ino);
                 }
                 Err(error)
             }
         }
     }
 
-    /// Creates a file and opens it for reading and writing. An existing name is [`ErrorKind::Exists`].
-    pub async fn create(&self, parent: Ino, name: &[u8], mode: u16, uid: u32, gid: u32) -> Result<(FileHandle, Attr), FsError> {
-        let attr = self.make(parent, name, NewNode::File, mode, uid, gid).await?;
-        self.open(attr.ino, OpenFlags { read: true, write: true, ..OpenFlags::default() }).await
+    /// Creates a file and opens it, in one step. An existing name is [`ErrorKind::Exists`].
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u16,
+        (uid, gid): (u32, u32),
+        flags: OpenFlags,
+    ) -> Result<(FileHandle, Attr), FsError> {
+        let context = || format!("create {} in {parent}", Named(name));
+        self.writable(context)?;
+        let names = &self.caches.names;
+        names.may_exist(parent, name);
+        names.making(parent);
+        let op = Op::Make { parent, name: name.to_vec(), node: NewNode::File, mode, uid, gid };
+        let done = self.session.call_and_open(op).await.map_err(|error| FsError::of_op(error, context()));
+        match &done {
+            Ok(Done { reply: Reply::Attr(attr), .. }) => names.made_file(parent, attr),
+            // It exists after all, or may come to exist later.
+            _ => names.forget(parent),
+        }
+        let Done { reply, opened, index } = done?;
+        let Reply::Attr(attr) = reply else { return Err(unexpected(&reply, context())) };
+        let Some(generation) = opened else { return self.open(attr.ino, flags).await };
+        let inode = self.open.enter(attr.ino);
+        inode.learned_before(&attr, index);
+        Ok((FileHandle::new(inode, flags, generation), attr))
     }
 
     /// Writes all of `data`; returns its length. Buffered until flush, fsync, release or a few seconds.
@@ -144,25 +181,24 @@ impl Volume {
         let context = || format!("truncate {ino} to {size}");
         self.writable(context)?;
         let Some(inode) = self.open.get(ino) else {
-            return self.change_attr(Op::Truncate { ino, size }, context).await;
+            return self.changing([], self.change_attr(Op::Truncate { ino, size }, context)).await;
         };
         let cut = async {
-            match self.change(Op::Truncate { ino, size }, context).await? {
-                Reply::Attr(attr) => {
-                    inode.committed(attr.clone());
+            match self.session.call(Op::Truncate { ino, size }).await.map_err(|error| FsError::of_op(error, context()))? {
+                (Reply::Attr(attr), index) => {
+                    inode.committed(attr.clone(), index);
                     Ok(attr)
                 }
-                other => Err(unexpected(&other, context())),
+                (other, _) => Err(unexpected(&other, context())),
             }
         };
         let attr = inode.writer.flush_then(inode.as_ref(), cut).await?;
-        Ok(self.with_local_size(attr))
+        Ok(self.with_local(attr))
     }
 
     /// Uploads and commits what was written; reports errors of earlier writes. For close(2).
     pub async fn flush(&self, handle: &FileHandle) -> Result<(), FsError> {
-        let inode = handle.inode();
-        inode.writer.flush(Extent::All, inode.as_ref()).await
+        commit(handle.inode(), &self.session).await
     }
 
     /// As [`Volume::flush`]: what is committed is durable.
@@ -177,18 +213,21 @@ impl Volume {
         }
         let inode = handle.inode().clone();
         let ino = inode.ino;
-        let flushed = inode.writer.flush(Extent::All, inode.as_ref()).await;
+        let flushed = commit(&inode, &self.session).await;
+        if handle.0.flags.write {
+            inode.writable_less();
+        }
         let turn = inode.opening.lock().await;
         if flushed.is_err() && self.open.users(ino) == 1 {
             let lost = inode.writer.abandon();
-            if lost > 0 {
+            let held = inode.held();
+            if lost > 0 || held.is_some() {
                 let path = self.path_for_log(ino).await;
-                tracing::error!(%ino, path, lost, "closed with written data that could not be committed; it is lost");
+                tracing::error!(%ino, path, lost, attributes = ?held, "closed with changes that could not be committed; they are lost");
             }
         }
         if self.session.count_close(ino, handle.0.generation) {
-            // Without an answer the session's end closes it too.
-            let _ = self.session.query(Query::Close { ino }).await;
+            self.session.close_soon(ino);
         }
         drop(turn);
         self.open.leave(ino);
@@ -199,23 +238,19 @@ impl Volume {
     pub async fn shutdown(&self) -> Result<(), FsError> {
         let mut result = Ok(());
         for inode in self.open.dirty() {
-            result = result.and(inode.writer.flush(Extent::All, inode.as_ref()).await);
+            result = result.and(commit(&inode, &self.session).await);
         }
         self.background.stop().await;
         self.session.shutdown().await;
         result
     }
 
-    pub(super) async fn flush_inode(&self, ino: Ino) -> Result<(), FsError> {
-        match self.open.get(ino) {
-            Some(inode) if inode.writer.is_dirty() => inode.writer.flush(Extent::All, inode.as_ref()).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// What is committed, or as long as what was written here already.
-    pub(super) fn with_local_size(&self, mut attr: Attr) -> Attr {
+    /// What is committed, with what was set and written here already.
+    pub(super) fn with_local(&self, mut attr: Attr) -> Attr {
         if let Some(inode) = self.open.get(attr.ino) {
+            if let Some((held, _)) = inode.held() {
+                held.over(&mut attr);
+            }
             attr.size = attr.size.max(inode.writer.dirty_end());
         }
         attr
@@ -235,9 +270,10 @@ impl Volume {
             return Ok(attr);
         }
         let changes = inode.changes();
-        let attr = self.ask_attr(Query::GetAttr { ino: inode.ino }, || format!("attributes of {}", inode.ino)).await?;
-        inode.learned(attr.clone(), changes);
-        Ok(attr)
+        let query = Query::GetAttr { ino: inode.ino };
+        let answer = self.ask_attr_at(query, || format!("attributes of {}", inode.ino)).await?;
+        inode.learned(answer.clone(), changes);
+        Ok(answer.0)
     }
 
     /// A path for people; the number when there is none.

@@ -1,6 +1,8 @@
 //! Commits what waits too long, what cannot grow any more, and everything when the buffer is full.
 
+use super::attributes::{self, HELD_MAX};
 use super::table::{OpenInode, OpenInodes};
+use crate::session::Session;
 use crate::write::{Extent, Uploads};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PARALLEL_MAX: usize = 8;
 
 /// Runs until `stop` says so.
-pub(super) async fn run(open: Arc<OpenInodes>, uploads: Arc<Uploads>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(open: Arc<OpenInodes>, uploads: Arc<Uploads>, session: Arc<Session>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -24,17 +26,31 @@ pub(super) async fn run(open: Arc<OpenInodes>, uploads: Arc<Uploads>, mut stop: 
         }
         let full = uploads.pressure.take_full();
         let due = open.dirty().into_iter().filter_map(|inode| due(&inode, full).map(|extent| (inode, extent)));
+        let session = &session;
         futures::stream::iter(due)
-            .for_each_concurrent(PARALLEL_MAX, |(inode, extent)| async move {
-                inode.writer.flush_in_background(extent, inode.as_ref()).await;
+            .for_each_concurrent(PARALLEL_MAX, |(inode, due)| async move {
+                match due {
+                    Due::Data(extent) => inode.writer.flush_in_background(extent, inode.as_ref()).await,
+                    Due::Attributes => attributes::commit_in_background(&inode, session).await,
+                }
             })
             .await;
     }
 }
 
-fn due(inode: &OpenInode, full: bool) -> Option<Extent> {
-    if full || inode.writer.dirty_for().is_some_and(|age| age >= DIRTY_MAX) {
-        return Some(Extent::All);
+/// What is to be committed of an inode.
+enum Due {
+    Data(Extent),
+    /// Held attributes, and with them all data.
+    Attributes,
+}
+
+fn due(inode: &OpenInode, full: bool) -> Option<Due> {
+    if inode.held_for().is_some_and(|age| age >= HELD_MAX) {
+        return Some(Due::Attributes);
     }
-    inode.writer.has_sealed().then_some(Extent::Sealed)
+    if full || inode.writer.dirty_for().is_some_and(|age| age >= DIRTY_MAX) {
+        return Some(Due::Data(Extent::All));
+    }
+    inode.writer.has_sealed().then_some(Due::Data(Extent::Sealed))
 }

@@ -1,20 +1,23 @@
 //! The file system by inode: what the FUSE adapter and the path commands call.
 //!
 //! Owns the session, the buckets, the inodes held open and their writers. A volume that is read-only answers so at once,
-//! without asking anyone. `namespace` holds the operations on names and attributes, `files` and `content` those on content,
-//! `table` the inodes held open.
+//! without asking anyone. `namespace` holds the operations on names, `attributes` those on attributes, `files` and `content` those on content,
+//! `table` the inodes held open, `names` the directories whose names are known here.
 
+mod attributes;
 mod connect;
 mod content;
 mod files;
 mod flusher;
+mod names;
 mod namespace;
 mod observer;
 mod table;
 
+pub use attributes::SetAttr;
 pub use content::READ_MAX;
 pub use files::{FileHandle, OpenFlags};
-pub use namespace::{SetAttr, StatFs};
+pub use namespace::StatFs;
 
 use crate::config::ClientConfig;
 use crate::counters::Counters;

@@ -1,20 +1,15 @@
 //! Names and attributes.
 
 use super::Volume;
-use crate::error::FsError;
-use farshore_types::{Attr, DirEntry, ErrorKind, Ino, NewNode, Op, Query, QueryReply, RenameMode, Reply, TimeChange};
+use super::attributes::SetAttr;
+use crate::error::{FsError, FsErrorKind};
+use farshore_types::{Attr, DirEntry, ErrorKind, Ino, LogIndex, NewNode, Op, Query, QueryReply, RenameMode, Reply};
 use std::fmt;
+use std::time::Duration;
 
-/// What [`Volume::setattr`] changes; `None` leaves a thing as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SetAttr {
-    pub mode: Option<u16>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub size: Option<u64>,
-    pub atime: Option<TimeChange>,
-    pub mtime: Option<TimeChange>,
-}
+/// How long ago the cluster was heard, at most, for what is known here to be told. The kernel keeps it for up to 0.9 s then, which
+/// together are the second that names and attributes may be old.
+const KNOWN_MAX: Duration = Duration::from_millis(100);
 
 /// Figures of the whole volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +30,48 @@ impl fmt::Display for Named<'_> {
 
 impl Volume {
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        if self.caches.names.has_not(parent, name) && self.session.silent_for() < KNOWN_MAX {
+            return Err(FsError::refused(ErrorKind::NotFound, format!("look up {} in {parent}", Named(name))));
+        }
         let query = Query::Lookup { parent, name: name.to_vec() };
         let attr = self.ask_attr(query, || format!("look up {} in {parent}", Named(name))).await?;
-        Ok(self.with_local_size(attr))
+        Ok(self.with_local(attr))
     }
 
     pub async fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
+        if let Some(attr) = self.known_attr(ino) {
+            return Ok(self.with_local(attr));
+        }
+        let mark = self.caches.names.changes(ino);
         let attr = self.ask_attr(Query::GetAttr { ino }, || format!("attributes of {ino}")).await?;
-        Ok(self.with_local_size(attr))
+        self.caches.names.learned(&attr, mark);
+        Ok(self.with_local(attr))
     }
 
-    /// Changes attributes. Written data is committed first, so that it cannot undo the new times and mode later.
+    /// Attributes of what is open here, and of directories that are this client's own, if the cluster was heard just now.
+    fn known_attr(&self, ino: Ino) -> Option<Attr> {
+        if self.session.silent_for() >= KNOWN_MAX {
+            return None;
+        }
+        match self.open.get(ino) {
+            Some(inode) => {
+                let (attr, seen) = inode.attr_within(KNOWN_MAX)?;
+                self.caches.names.counts(seen).then_some(attr)
+            }
+            None => self.caches.names.attr(ino).filter(|attr| self.caches.names.counts(attr.version)),
+        }
+    }
+
+    /// Changes attributes. Written data goes first, so that it cannot undo the new times and mode later.
     pub async fn setattr(&self, ino: Ino, change: SetAttr) -> Result<Attr, FsError> {
-        let context = || format!("set attributes of {ino}");
-        self.writable(context)?;
-        self.flush_inode(ino).await?;
+        self.writable(|| format!("set attributes of {ino}"))?;
         let mut attr = None;
         if let Some(size) = change.size {
             attr = Some(self.truncate(ino, size).await?);
         }
-        let SetAttr { mode, uid, gid, atime, mtime, .. } = change;
-        if mode.is_some() || uid.is_some() || gid.is_some() || atime.is_some() || mtime.is_some() {
-            attr = Some(self.change_attr(Op::SetAttr { ino, mode, uid, gid, atime, mtime }, context).await?);
+        let rest = SetAttr { size: None, ..change };
+        if rest != SetAttr::default() {
+            attr = Some(self.change_attributes(ino, rest).await?);
         }
         match attr {
             Some(attr) => Ok(attr),
@@ -68,19 +83,38 @@ impl Volume {
     pub async fn make(&self, parent: Ino, name: &[u8], node: NewNode, mode: u16, uid: u32, gid: u32) -> Result<Attr, FsError> {
         let context = || format!("make {} in {parent}", Named(name));
         self.writable(context)?;
-        self.change_attr(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, context).await
+        let names = &self.caches.names;
+        let before = names.moment();
+        let directory = node == NewNode::Directory;
+        names.may_exist(parent, name);
+        if directory {
+            names.changing(parent);
+        } else {
+            names.making(parent);
+        }
+        let made = self.change_attr(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, context).await;
+        if directory {
+            names.changing(parent);
+        }
+        match &made {
+            Ok(attr) if directory => names.made(attr, before),
+            Ok(attr) => names.made_file(parent, attr),
+            // It exists after all, or may come to exist later.
+            Err(_) => names.forget(parent),
+        }
+        made
     }
 
     pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let context = || format!("unlink {} in {parent}", Named(name));
         self.writable(context)?;
-        self.change(Op::Unlink { parent, name: name.to_vec() }, context).await.map(drop)
+        self.changing([parent], self.change(Op::Unlink { parent, name: name.to_vec() }, context)).await.map(drop)
     }
 
     pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let context = || format!("remove the directory {} in {parent}", Named(name));
         self.writable(context)?;
-        self.change(Op::Rmdir { parent, name: name.to_vec() }, context).await.map(drop)
+        self.changing([parent], self.change(Op::Rmdir { parent, name: name.to_vec() }, context)).await.map(drop)
     }
 
     pub async fn rename(
@@ -93,14 +127,20 @@ impl Volume {
     ) -> Result<(), FsError> {
         let context = || format!("rename {} in {parent} to {} in {new_parent}", Named(name), Named(new_name));
         self.writable(context)?;
+        self.caches.names.may_exist(new_parent, new_name);
+        if mode == RenameMode::Exchange {
+            self.caches.names.may_exist(parent, name);
+        }
         let op = Op::Rename { parent, name: name.to_vec(), new_parent, new_name: new_name.to_vec(), mode };
-        self.change(op, context).await.map(drop)
+        self.changing([parent, new_parent], self.change(op, context)).await.map(drop)
     }
 
     pub async fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Attr, FsError> {
         let context = || format!("link {ino} as {} in {new_parent}", Named(new_name));
         self.writable(context)?;
-        self.change_attr(Op::Link { ino, new_parent, new_name: new_name.to_vec() }, context).await
+        self.caches.names.may_exist(new_parent, new_name);
+        let op = Op::Link { ino, new_parent, new_name: new_name.to_vec() };
+        self.changing([new_parent], self.change_attr(op, context)).await
     }
 
     pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
@@ -118,7 +158,7 @@ impl Volume {
         match self.ask(Query::ReadDir { ino, after, limit }, context).await? {
             QueryReply::Entries { mut entries, more } => {
                 for entry in &mut entries {
-                    entry.attr = self.with_local_size(entry.attr.clone());
+                    entry.attr = self.with_local(entry.attr.clone());
                 }
                 Ok((entries, more))
             }
@@ -151,14 +191,36 @@ impl Volume {
         }
     }
 
+    /// An operation after which these directories have other attributes; without a good answer it may come to that later.
+    pub(super) async fn changing<T>(
+        &self,
+        dirs: impl IntoIterator<Item = Ino> + Copy,
+        work: impl Future<Output = Result<T, FsError>>,
+    ) -> Result<T, FsError> {
+        let names = &self.caches.names;
+        dirs.into_iter().for_each(|dir| names.changing(dir));
+        let under_way = names.begin();
+        let done = work.await;
+        dirs.into_iter().for_each(|dir| if done.is_ok() { names.changing(dir) } else { names.forget(dir) });
+        if !matches!(done, Err(FsError { kind: FsErrorKind::Unknown, .. })) {
+            under_way.end(self.session.highest_index());
+        }
+        done
+    }
+
     pub(super) async fn ask(&self, query: Query, context: impl Fn() -> String) -> Result<QueryReply, FsError> {
         self.session.query(query).await.map_err(|error| FsError::of_op(error, context()))
     }
 
     pub(super) async fn ask_attr(&self, query: Query, context: impl Fn() -> String) -> Result<Attr, FsError> {
-        match self.ask(query, &context).await? {
-            QueryReply::Attr(attr) => Ok(attr),
-            other => Err(unexpected(&other, context())),
+        self.ask_attr_at(query, context).await.map(|(attr, _)| attr)
+    }
+
+    /// Attributes, and the index of the state that they are of.
+    pub(super) async fn ask_attr_at(&self, query: Query, context: impl Fn() -> String) -> Result<(Attr, LogIndex), FsError> {
+        match self.session.query_at(query).await.map_err(|error| FsError::of_op(error, context()))? {
+            (QueryReply::Attr(attr), index) => Ok((attr, index)),
+            (other, _) => Err(unexpected(&other, context())),
         }
     }
 
@@ -168,7 +230,7 @@ impl Volume {
 
     pub(super) async fn change_attr(&self, op: Op, context: impl Fn() -> String) -> Result<Attr, FsError> {
         match self.change(op, &context).await? {
-            Reply::Attr(attr) => Ok(self.with_local_size(attr)),
+            Reply::Attr(attr) => Ok(self.with_local(attr)),
             other => Err(unexpected(&other, context())),
         }
     }

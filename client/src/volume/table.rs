@@ -4,10 +4,14 @@
 //! invalidation makes the next reader ask, and a commit of our own brings the new attributes with its answer. An answer
 //! that was on its way when the inode changed is used, and not kept.
 
+use super::attributes::SetAttr;
 use crate::write::{Committed, Writer};
 use farshore_types::{Attr, Ino, LogIndex, SliceView};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Chunks of one inode whose slice lists are kept; at the bound all are forgotten.
 const CHUNKS_MAX: usize = 1024;
@@ -20,6 +24,26 @@ struct Known {
     /// Counts what made answers under way too old to keep.
     changes: u64,
     slices: BTreeMap<u32, Arc<[SliceView]>>,
+    /// When `attr` was learned; empty once others changed it.
+    at: Option<Instant>,
+    /// The index of the answer that brought `attr`.
+    seen: LogIndex,
+    held: Held,
+}
+
+impl Known {
+    fn set(&mut self, attr: Attr, seen: LogIndex) {
+        (self.attr, self.seen, self.at) = (Some(attr), seen, Some(Instant::now()));
+    }
+}
+
+/// Attributes that were set through this client and are not sent yet.
+#[derive(Debug, Default)]
+struct Held {
+    change: SetAttr,
+    /// Counts what was added.
+    count: u64,
+    since: Option<Instant>,
 }
 
 /// An inode in use.
@@ -29,6 +53,8 @@ pub(crate) struct OpenInode {
     known: Mutex<Known>,
     /// Held while an open or a close is told to the cluster, so that they cannot overtake each other.
     pub opening: tokio::sync::Mutex<()>,
+    /// Handles that may write.
+    writable: AtomicUsize,
 }
 
 impl std::fmt::Debug for OpenInode {
@@ -38,6 +64,19 @@ impl std::fmt::Debug for OpenInode {
 }
 
 impl OpenInode {
+    pub fn writable_more(&self) {
+        self.writable.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub fn writable_less(&self) {
+        self.writable.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a handle that may write is open: its close commits what is held.
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire) > 0
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +93,7 @@ impl OpenInode {
     }
 
     /// The leader's answer to a question asked at `changes`.
-    pub fn learned(&self, attr: Attr, changes: u64) {
+    pub fn learned(&self, (attr, seen): (Attr, LogIndex), changes: u64) {
         let mut known = self.known();
         let before = known.attr.as_ref().map_or(LogIndex(0), |attr| attr.version);
         if attr.version < before {
@@ -66,7 +105,50 @@ impl OpenInode {
             known.slices.clear();
             known.changes += 1;
         }
-        known.attr = Some(attr);
+        known.set(attr, seen);
+    }
+
+    /// The answer to what was asked before the inode was in the table: what changed since was not heard here.
+    pub fn learned_before(&self, attr: &Attr, seen: LogIndex) {
+        let mut known = self.known();
+        if known.attr.is_none() {
+            known.set(attr.clone(), seen);
+        }
+    }
+
+    /// Attributes that others have not changed since they came, or that are no older than this; and the index of the answer that
+    /// brought them.
+    pub fn attr_within(&self, age: Duration) -> Option<(Attr, LogIndex)> {
+        let known = self.known();
+        let recent = known.fresh || known.at.is_some_and(|at| at.elapsed() <= age);
+        known.attr.clone().filter(|_| recent).map(|attr| (attr, known.seen))
+    }
+
+    /// Keeps a change until [`OpenInode::sent`]; a later one of the same attribute takes its place.
+    pub fn hold(&self, change: SetAttr) {
+        let held = &mut self.known().held;
+        held.change = held.change.then(change);
+        held.count += 1;
+        held.since.get_or_insert_with(Instant::now);
+    }
+
+    /// What is held, with a mark for [`OpenInode::sent`]; `None` when nothing is.
+    pub fn held(&self) -> Option<(SetAttr, u64)> {
+        let known = self.known();
+        known.held.since.map(|_| (known.held.change, known.held.count))
+    }
+
+    /// How long the oldest change has been held.
+    pub fn held_for(&self) -> Option<Duration> {
+        self.known().held.since.map(|since| since.elapsed())
+    }
+
+    /// What was held at this mark has been sent, or was given up.
+    pub fn sent(&self, mark: u64) {
+        let held = &mut self.known().held;
+        if held.count == mark {
+            (held.change, held.since) = Default::default();
+        }
     }
 
     pub fn slices(&self, chunk: u32) -> Option<Arc<[SliceView]>> {
@@ -87,7 +169,7 @@ impl OpenInode {
     /// Others changed it: ask again before the next use.
     pub fn forget(&self) {
         let mut known = self.known();
-        known.fresh = false;
+        (known.fresh, known.at) = (false, None);
         known.changes += 1;
     }
 
@@ -95,17 +177,17 @@ impl OpenInode {
     pub fn forget_entirely(&self) {
         let mut known = self.known();
         known.changes += 1;
-        known.fresh = false;
+        (known.fresh, known.at) = (false, None);
         known.attr = None;
         known.slices.clear();
     }
 }
 
 impl Committed for OpenInode {
-    fn committed(&self, attr: Attr) {
+    fn committed(&self, attr: Attr, index: LogIndex) {
         let mut known = self.known();
         if known.attr.as_ref().is_none_or(|before| before.version <= attr.version) {
-            known.attr = Some(attr);
+            known.set(attr, index);
             known.fresh = true;
         }
         known.changes += 1;
@@ -141,8 +223,8 @@ impl OpenInodes {
         let make = self.make_writer.get().expect("connect sets writers before anyone can open");
         let mut inodes = self.lock();
         let (inode, users) = inodes.entry(ino).or_insert_with(|| {
-            let (known, opening) = Default::default();
-            (Arc::new(OpenInode { ino, writer: make(ino), known, opening }), 0)
+            let (known, opening, writable) = Default::default();
+            (Arc::new(OpenInode { ino, writer: make(ino), known, opening, writable }), 0)
         });
         *users += 1;
         inode.clone()
@@ -167,10 +249,11 @@ impl OpenInodes {
         self.lock().get(&ino).map(|(inode, _)| inode.clone())
     }
 
-    /// Inodes with uncommitted data, the oldest data first.
+    /// Inodes with uncommitted data or attributes that are held, the oldest first.
     pub fn dirty(&self) -> Vec<Arc<OpenInode>> {
         let all: Vec<Arc<OpenInode>> = self.lock().values().map(|(inode, _)| inode.clone()).collect();
-        let mut dirty: Vec<_> = all.into_iter().filter_map(|inode| Some((inode.writer.dirty_for()?, inode))).collect();
+        let age = |inode: &OpenInode| inode.writer.dirty_for().max(inode.held_for());
+        let mut dirty: Vec<_> = all.into_iter().filter_map(|inode| Some((age(&inode)?, inode))).collect();
         dirty.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
         dirty.into_iter().map(|(_, inode)| inode).collect()
     }

@@ -9,7 +9,8 @@ use super::upload::{SliceUpload, Uploads};
 use crate::error::FsError;
 use crate::session::OpError;
 use bytes::Bytes;
-use farshore_types::{Attr, ErrorKind, Ino, NewSlice, Op, Reply};
+use farshore_types::{Attr, ErrorKind, Ino, LogIndex, NewSlice, Op, Reply};
+use futures::future::OptionFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,7 +29,8 @@ const RECOMMITS_MAX: u32 = 5;
 
 /// Who must know the inode as a commit left it.
 pub(crate) trait Committed: Sync {
-    fn committed(&self, attr: Attr);
+    /// A change of this client's own has left these attributes, in the entry of this index.
+    fn committed(&self, attr: Attr, index: LogIndex);
     /// The committed length.
     fn size(&self) -> u64;
 }
@@ -138,10 +140,6 @@ impl Writer {
         self.lock().pending.end()
     }
 
-    pub fn is_dirty(&self) -> bool {
-        !self.lock().pending.is_empty()
-    }
-
     /// How long the oldest uncommitted byte has waited.
     pub fn dirty_for(&self) -> Option<Duration> {
         let buffer = self.lock();
@@ -175,6 +173,49 @@ impl Writer {
         then.await
     }
 
+    /// As [`Writer::flush`] of all, with an operation sent behind the last commit without waiting for its answer: the
+    /// session keeps their order. `then` may be called again when the commit has to be.
+    pub async fn flush_with<T, F>(&self, inode: &dyn Committed, then: impl Fn() -> F) -> Result<T, FsError>
+    where
+        F: Future<Output = Result<T, FsError>>,
+    {
+        let _turn = self.flushing.lock().await;
+        let target = self.lock().pending.slices().last().map_or(0, |slice| slice.serial);
+        let outcome = loop {
+            let (mut batch, clear_set_id) = self.batch(Extent::All, target);
+            if batch.is_empty() {
+                break then().await;
+            }
+            if self.lock().pending.slices().nth(batch.len()).is_some_and(|slice| slice.serial <= target) {
+                self.commit(batch, clear_set_id, inode).await?;
+                continue;
+            }
+            break self.commit_with(&mut batch, clear_set_id, inode, &then).await?;
+        };
+        self.report()?;
+        outcome
+    }
+
+    async fn commit_with<T, F>(
+        &self,
+        batch: &mut [Sending],
+        clear_set_id: bool,
+        inode: &dyn Committed,
+        then: &impl Fn() -> F,
+    ) -> Result<Result<T, FsError>, FsError>
+    where
+        F: Future<Output = Result<T, FsError>>,
+    {
+        for _ in 0..RECOMMITS_MAX {
+            match self.attempt(batch, clear_set_id, inode, Some(then())).await? {
+                (Attempt::Done, Some(outcome)) => return Ok(outcome),
+                (Attempt::Done, None) => return Ok(then().await),
+                (Attempt::Again, _) => self.renew(batch, |_| true),
+            }
+        }
+        Err(self.too_often())
+    }
+
     /// As [`Writer::flush`], for nobody in particular: a failure is kept for the next who asks.
     pub async fn flush_in_background(&self, extent: Extent, inode: &dyn Committed) {
         let _turn = self.flushing.lock().await;
@@ -185,6 +226,17 @@ impl Writer {
                 buffer.trouble = Some(error);
             }
         }
+    }
+
+    /// Runs `then` before any other flush, whatever is written.
+    pub async fn in_turn<T>(&self, then: impl Future<Output = T>) -> T {
+        let _turn = self.flushing.lock().await;
+        then.await
+    }
+
+    /// Something of this inode was given up: the next who asks hears it.
+    pub fn lose(&self, error: FsError) {
+        self.lock().lost.get_or_insert(error);
     }
 
     /// Gives up what could not be committed; returns how many bytes are lost.
@@ -198,11 +250,15 @@ impl Writer {
 
     async fn flush_in_turn(&self, extent: Extent, inode: &dyn Committed) -> Result<(), FsError> {
         let done = self.commit_pending(extent, inode).await;
+        let reported = self.report();
+        done.and(reported)
+    }
+
+    /// What failed on the way and got through in the end is of no interest; what was given up is, once.
+    fn report(&self) -> Result<(), FsError> {
         let mut buffer = self.lock();
-        // What failed on the way and got through in the end is of no interest; what was given up is, once.
         buffer.trouble = None;
-        let lost = buffer.lost.take();
-        done.and(lost.map_or(Ok(()), Err))
+        buffer.lost.take().map_or(Ok(()), Err)
     }
 
     async fn commit_pending(&self, extent: Extent, inode: &dyn Committed) -> Result<(), FsError> {
@@ -244,15 +300,27 @@ impl Writer {
 
     async fn commit(&self, mut batch: Vec<Sending>, clear_set_id: bool, inode: &dyn Committed) -> Result<(), FsError> {
         for _ in 0..RECOMMITS_MAX {
-            match self.attempt(&mut batch, clear_set_id, inode).await? {
+            match self.attempt(&mut batch, clear_set_id, inode, None::<std::future::Ready<()>>).await?.0 {
                 Attempt::Done => return Ok(()),
                 Attempt::Again => self.renew(&mut batch, |_| true),
             }
         }
-        Err(FsError::io(format!("commit of inode {}: sessions or epochs ended {RECOMMITS_MAX} times on the way", self.ino)))
+        Err(self.too_often())
     }
 
-    async fn attempt(&self, batch: &mut [Sending], clear_set_id: bool, inode: &dyn Committed) -> Result<Attempt, FsError> {
+    fn too_often(&self) -> FsError {
+        FsError::io(format!("commit of inode {}: sessions or epochs ended {RECOMMITS_MAX} times on the way", self.ino))
+    }
+
+    /// Uploads and commits once. What is to go behind the commit is begun right after it, and its outcome given back;
+    /// there is none when it did not come to a commit.
+    async fn attempt<T>(
+        &self,
+        batch: &mut [Sending],
+        clear_set_id: bool,
+        inode: &dyn Committed,
+        behind: Option<impl Future<Output = T>>,
+    ) -> Result<(Attempt, Option<T>), FsError> {
         let session = &self.uploads.session;
         let generation = session.generation();
         self.renew(batch, |upload| !upload.is_usable(generation));
@@ -267,12 +335,15 @@ impl Writer {
             slices.push(NewSlice { chunk: slice.chunk, position: slice.position, id, size: slice.size, checksums });
         }
         if !batch.iter().all(|slice| slice.upload.is_usable(session.generation())) {
-            return Ok(Attempt::Again);
+            return Ok((Attempt::Again, None));
         }
         let context = || format!("commit {} slices of inode {}", batch.len(), self.ino);
-        match session.call(Op::CommitSlices { ino: self.ino, slices, clear_set_id }).await {
-            Ok((Reply::Attr(attr), _)) => {
-                inode.committed(attr);
+        // `join` polls the first one first: the session takes them in this order.
+        let commit = session.call(Op::CommitSlices { ino: self.ino, slices, clear_set_id });
+        let (committed, behind) = futures::future::join(commit, OptionFuture::from(behind)).await;
+        let attempt = match committed {
+            Ok((Reply::Attr(attr), index)) => {
+                inode.committed(attr, index);
                 forget_first(&mut self.lock(), batch.len());
                 Ok(Attempt::Done)
             }
@@ -292,7 +363,8 @@ impl Writer {
                 Err(error)
             }
             Err(error) => Err(FsError::of_op(error, context())),
-        }
+        };
+        Ok((attempt?, behind))
     }
 
     /// New ids for slices whose old ones may not be named.

@@ -4,5 +4,6 @@
 mod faults;
 mod files;
 mod server;
+mod steps;
 mod worker;
 mod world;

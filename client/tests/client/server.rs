@@ -30,6 +30,8 @@ pub struct Faults {
     pub busy: AtomicU32,
     /// Say "not the leader" to every hello, and name this address.
     pub refer_to: Mutex<Option<String>>,
+    /// Answer as a node that does not know [`v1::Request::open`].
+    pub opens_nothing: AtomicBool,
     pub queries: AtomicU64,
     pub batches: AtomicU64,
     /// Take commits of slices as if their epoch were over, so often.
@@ -298,7 +300,8 @@ fn ordered(count: &AtomicU32) -> bool {
 
 async fn requested(state: &State, session: SessionId, requests: v1::Requests, out: &Sender) -> bool {
     state.faults.batches.fetch_add(1, Ordering::Relaxed);
-    let reply = |sequence, index, outcome: &Outcome| v1::Reply { sequence, log_index: index, outcome: encode(outcome) };
+    let reply =
+        |sequence, index, outcome: &Outcome| v1::Reply { sequence, log_index: index, outcome: encode(outcome), opened: false };
     let mut replies = Vec::new();
     if ordered(&state.faults.busy) {
         replies = requests.requests.iter().map(|r| reply(r.sequence, 0, &Err(ErrorKind::Busy))).collect();
@@ -318,7 +321,8 @@ async fn requested(state: &State, session: SessionId, requests: v1::Requests, ou
         }
         let applied = state.apply(SharedBody::Batch(batch.collect()));
         for (request, outcome) in requests.requests.iter().zip(&applied.outcomes) {
-            replies.push(reply(request.sequence, applied.index.0, outcome));
+            let opened = request.open && outcome.is_ok() && !state.faults.opens_nothing.load(Ordering::Relaxed);
+            replies.push(v1::Reply { opened, ..reply(request.sequence, applied.index.0, outcome) });
         }
         if ordered(&state.faults.drop_after_apply) {
             return false;

@@ -86,7 +86,7 @@ impl World {
 }
 
 pub async fn create(volume: &Volume, name: &str) -> FileHandle {
-    volume.create(Ino::ROOT, name.as_bytes(), 0o644, 0, 0).await.unwrap().0
+    volume.create(Ino::ROOT, name.as_bytes(), 0o644, (0, 0), READ_WRITE).await.unwrap().0
 }
 
 pub async fn open(volume: &Volume, name: &str) -> FileHandle {

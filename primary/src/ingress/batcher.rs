@@ -7,10 +7,9 @@ use crate::proposal::Proposal;
 use crate::raft::types::{Refusal, Response};
 use crate::telemetry;
 use farshore_meta::kv::Store;
-use farshore_types::{LogIndex, Outcome, Sequence, SessionId, SessionRequest, SharedBody};
+use farshore_types::{Ino, LogIndex, Outcome, Query, QueryReply, Reply, Sequence, SessionId, SessionRequest, SharedBody};
 use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -28,6 +27,15 @@ pub struct Queued {
     pub request: SessionRequest,
     /// Length of the encoded operation, in bytes.
     pub bytes: usize,
+    /// What it makes is to be held open.
+    pub open: bool,
+}
+
+/// Who waits for an answer.
+struct Wanted {
+    session: SessionId,
+    sequence: Sequence,
+    open: bool,
 }
 
 /// Empties the queue until the node is dropped.
@@ -44,8 +52,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
             waiting.push(next);
         }
         let Some(node) = node.upgrade() else { return };
-        let batch = take_batch(&mut waiting);
-        let wanted: Vec<(SessionId, Sequence)> = batch.iter().map(|request| (request.session, request.sequence)).collect();
+        let (wanted, batch) = take_batch(&mut waiting);
         match submit(&node, batch).await {
             Ok(pending) => drop(R::spawn(async move {
                 let began = node.host.boot_us();
@@ -60,16 +67,18 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
 }
 
 /// As many requests as one entry takes, at least one, each session's in its order and together: the entry is shorter so.
-fn take_batch(waiting: &mut Vec<Queued>) -> Vec<SessionRequest> {
+fn take_batch(waiting: &mut Vec<Queued>) -> (Vec<Wanted>, Vec<SessionRequest>) {
     let mut bytes = 0;
     let fitting = waiting.iter().take_while(|queued| {
         bytes += queued.bytes;
         bytes <= BATCH_BYTES
     });
     let count = fitting.count().clamp(1, BATCH).min(waiting.len());
-    let mut batch: Vec<SessionRequest> = waiting.drain(..count).map(|queued| queued.request).collect();
-    batch.sort_by_key(|request| request.session);
-    batch
+    let mut batch: Vec<Queued> = waiting.drain(..count).collect();
+    batch.sort_by_key(|queued| queued.request.session);
+    let of =
+        |Queued { request, open, .. }: Queued| (Wanted { session: request.session, sequence: request.sequence, open }, request);
+    batch.into_iter().map(of).unzip()
 }
 
 async fn submit<R: AsyncRuntime, S: Store>(
@@ -81,11 +90,7 @@ async fn submit<R: AsyncRuntime, S: Store>(
     node.submit(&Proposal::Shared(farshore_meta::encode_entry(&entry))).await
 }
 
-fn answer<R: AsyncRuntime, S: Store>(
-    node: &Arc<Node<R, S>>,
-    wanted: &[(SessionId, Sequence)],
-    result: Result<Response, ProposeError>,
-) {
+fn answer<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], result: Result<Response, ProposeError>) {
     let refusal = match result {
         Ok(Response::Shared { index, outcomes }) => return reply(node, wanted, index, &outcomes),
         Ok(Response::Refused { why: Refusal::Frozen | Refusal::WrongEpoch, .. }) => {
@@ -95,24 +100,51 @@ fn answer<R: AsyncRuntime, S: Store>(
         Err(ProposeError::NotLeader { leader }) => not_leader(leader),
         Err(ProposeError::Unknown(why)) => refused(Kind::NotReady, why),
     };
-    let mut sessions: Vec<SessionId> = wanted.iter().map(|(session, _)| *session).collect();
+    let mut sessions: Vec<SessionId> = wanted.iter().map(|wanted| wanted.session).collect();
     sessions.dedup();
     sessions.into_iter().for_each(|session| node.hub.refuse(session, refusal.clone()));
 }
 
-fn reply<R: AsyncRuntime, S: Store>(
-    node: &Arc<Node<R, S>>,
-    wanted: &[(SessionId, Sequence)],
-    index: LogIndex,
-    outcomes: &[Outcome],
-) {
+fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], index: LogIndex, outcomes: &[Outcome]) {
     assert_eq!(wanted.len(), outcomes.len(), "apply answers every request of a batch");
-    let mut by_session: BTreeMap<SessionId, Vec<v1::Reply>> = BTreeMap::new();
-    for ((session, sequence), outcome) in wanted.iter().zip(outcomes) {
-        let reply = v1::Reply { sequence: sequence.0, log_index: index.0, outcome: farshore_wire::encode(outcome) };
-        by_session.entry(*session).or_default().push(reply);
+    // The batch is sorted by session.
+    let mut rest = outcomes;
+    for wanted in wanted.chunk_by(|one, next| one.session == next.session) {
+        let (outcomes, later) = rest.split_at(wanted.len());
+        rest = later;
+        let session = wanted[0].session;
+        let replies = wanted.iter().zip(outcomes).map(|(wanted, outcome)| v1::Reply {
+            sequence: wanted.sequence.0,
+            log_index: index.0,
+            outcome: farshore_wire::encode(outcome),
+            opened: false,
+        });
+        let mut replies: Vec<v1::Reply> = replies.collect();
+        let made = |(at, (wanted, outcome)): (usize, (&Wanted, &Outcome))| match outcome {
+            Ok(Reply::Attr(attr)) if wanted.open => Some((at, attr.ino)),
+            _ => None,
+        };
+        let made: Vec<(usize, Ino)> = wanted.iter().zip(outcomes).enumerate().filter_map(made).collect();
+        if made.is_empty() {
+            node.hub.send(session, Frame::Replies(v1::Replies { replies }));
+            continue;
+        }
+        let Some(connection) = node.hub.connection(session) else { continue };
+        let first: Vec<bool> = made.iter().map(|(_, ino)| node.hub.open(session, *ino)).collect();
+        for ((at, ino), first) in made.into_iter().zip(first) {
+            replies[at].opened = is_there(node, ino);
+            if !replies[at].opened && first {
+                node.hub.close(session, ino);
+            }
+        }
+        // A later connection begins with what the client knows to be open, which this is not part of.
+        node.hub.send_on(session, connection, Frame::Replies(v1::Replies { replies }));
     }
-    for (session, replies) in by_session {
-        node.hub.send(session, Frame::Replies(v1::Replies { replies }));
-    }
+}
+
+/// Whether an inode that was just made still has a name. Looked at after it was registered as open: from then on the purger leaves it
+/// alone, and what somebody removed before is for the client to find out.
+fn is_there<R: AsyncRuntime, S: Store>(node: &Node<R, S>, ino: Ino) -> bool {
+    let attr = node.read().and_then(|kv| farshore_meta::query(&*kv, &Query::GetAttr { ino }));
+    matches!(attr, Ok(Ok(QueryReply::Attr(attr))) if attr.nlink > 0)
 }

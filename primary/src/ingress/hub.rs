@@ -33,11 +33,21 @@ pub struct Client {
     out: mpsc::Sender<ServerFrame>,
     pub wake: Arc<Notify>,
     heard_us: u64,
-    opens: BTreeMap<Ino, u32>,
+    /// The client says so of each inode once, however many handles it has: what is said again after a reconnection changes nothing.
+    opens: BTreeSet<Ino>,
     pending: PendingTouches,
     closed: bool,
     /// Tells two connections of one session apart.
     connection: u64,
+}
+
+impl Client {
+    fn send(&mut self, frame: Frame) {
+        if self.out.try_send(ServerFrame { frame: Some(frame) }).is_err() {
+            self.closed = true;
+            self.wake.notify_one();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -82,8 +92,7 @@ impl Hub {
         let mut inner = self.inner();
         inner.connections += 1;
         let connection = inner.connections;
-        let mut held = BTreeMap::new();
-        opens.iter().for_each(|&ino| *held.entry(Ino(ino)).or_default() += 1);
+        let held = opens.iter().map(|&ino| Ino(ino)).collect();
         let client = Client {
             kind,
             info,
@@ -131,11 +140,16 @@ impl Hub {
 
     /// Sends a frame; a client that does not read is disconnected.
     pub fn send(&self, session: SessionId, frame: Frame) {
+        if let Some(client) = self.inner().clients.get_mut(&session) {
+            client.send(frame);
+        }
+    }
+
+    /// Sends a frame that counts on this connection only; on a later one the client asks again.
+    pub fn send_on(&self, session: SessionId, connection: u64, frame: Frame) {
         let mut inner = self.inner();
-        let Some(client) = inner.clients.get_mut(&session) else { return };
-        if client.out.try_send(ServerFrame { frame: Some(frame) }).is_err() {
-            client.closed = true;
-            client.wake.notify_one();
+        if let Some(client) = inner.clients.get_mut(&session).filter(|client| client.connection == connection) {
+            client.send(frame);
         }
     }
 
@@ -155,35 +169,29 @@ impl Hub {
         sessions.into_iter().for_each(|session| self.refuse(session, refused.clone()));
     }
 
-    /// The session holds the inode open from now on.
-    pub fn open(&self, session: SessionId, ino: Ino) {
-        if let Some(client) = self.inner().clients.get_mut(&session) {
-            *client.opens.entry(ino).or_default() += 1;
-        }
+    /// The session holds the inode open from now on; whether it did not before.
+    pub fn open(&self, session: SessionId, ino: Ino) -> bool {
+        self.inner().clients.get_mut(&session).is_some_and(|client| client.opens.insert(ino))
     }
 
-    /// How often the session holds the inode open.
-    pub fn open_count(&self, session: SessionId, ino: Ino) -> u32 {
-        self.inner().clients.get(&session).and_then(|client| client.opens.get(&ino)).copied().unwrap_or(0)
+    /// The session's present connection.
+    pub fn connection(&self, session: SessionId) -> Option<u64> {
+        self.inner().clients.get(&session).map(|client| client.connection)
     }
 
-    /// The session gave up one open of the inode.
+    /// The session has closed the inode.
     pub fn close(&self, session: SessionId, ino: Ino) {
         let mut inner = self.inner();
         let Some(client) = inner.clients.get_mut(&session) else { return };
-        if let Some(count) = client.opens.get_mut(&ino) {
-            *count -= 1;
-            if *count == 0 {
-                client.opens.remove(&ino);
-                inner.orphans.push_back(ino);
-            }
+        if client.opens.remove(&ino) {
+            inner.orphans.push_back(ino);
         }
     }
 
     /// Which of these nobody holds open.
     pub fn not_open(&self, inos: Vec<Ino>) -> Vec<Ino> {
         let inner = self.inner();
-        inos.into_iter().filter(|ino| !inner.clients.values().any(|client| client.opens.contains_key(ino))).collect()
+        inos.into_iter().filter(|ino| !inner.clients.values().any(|client| client.opens.contains(ino))).collect()
     }
 
     /// Whether something was unlinked or closed since the last call.

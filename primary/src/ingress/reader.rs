@@ -19,6 +19,8 @@ pub struct Asked {
     pub session: SessionId,
     pub id: u64,
     pub query: Query,
+    /// An open of what the session did not hold open before.
+    pub first: bool,
 }
 
 /// Empties the queue until the node is dropped.
@@ -26,8 +28,18 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
     let mut asked = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut asked, BATCH).await > 0 {
         let Some(node) = node.upgrade() else { return };
-        let batch = std::mem::take(&mut asked);
-        register_opens(&node, &batch);
+        let mut batch = std::mem::take(&mut asked);
+        register_opens(&node, &mut batch);
+        // A close reads nothing, so it waits for no proof.
+        let (closes, batch): (Vec<Asked>, Vec<Asked>) =
+            batch.into_iter().partition(|asked| matches!(asked.query, Query::Close { .. }));
+        if let Err(error) = answer_all(&node, closes) {
+            crate::raft::Observer::stopped(&*node.hub, &error.to_string());
+            return;
+        }
+        if batch.is_empty() {
+            continue;
+        }
         if let Err(error) = confirm(&node).await {
             let leader = if let ProposeError::NotLeader { leader } = error { leader } else { None };
             let refusal = not_leader(leader);
@@ -52,10 +64,10 @@ async fn confirm<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<(), Pro
 }
 
 /// Opens count before the state is read: from then on the purger leaves the inode alone.
-fn register_opens<R: AsyncRuntime, S: Store>(node: &Node<R, S>, batch: &[Asked]) {
+fn register_opens<R: AsyncRuntime, S: Store>(node: &Node<R, S>, batch: &mut [Asked]) {
     for asked in batch {
         match asked.query {
-            Query::Open { ino } => node.hub.open(asked.session, ino),
+            Query::Open { ino } => asked.first = node.hub.open(asked.session, ino),
             Query::Close { ino } => node.hub.close(asked.session, ino),
             _ => {}
         }
@@ -86,11 +98,13 @@ fn answer<R: AsyncRuntime, S: Store>(
     if let Query::Open { ino } = asked.query {
         let refused = match &result {
             // An unlinked inode can be opened again only by who holds it open already: the purger may be at it.
-            Ok(QueryReply::Attr(attr)) => attr.nlink == 0 && node.hub.open_count(asked.session, ino) <= 1,
+            Ok(QueryReply::Attr(attr)) => attr.nlink == 0 && asked.first,
             _ => true,
         };
         if refused {
-            node.hub.close(asked.session, ino);
+            if asked.first {
+                node.hub.close(asked.session, ino);
+            }
             return Ok(Err(result.err().unwrap_or(ErrorKind::Stale)));
         }
     }

@@ -257,6 +257,7 @@ async fn queue_requests<R: AsyncRuntime, S: Store>(
     for request in requests.requests {
         let queued = Queued {
             bytes: request.op.len(),
+            open: request.open,
             request: SessionRequest {
                 session: client.session,
                 sequence: Sequence(request.sequence),
@@ -277,7 +278,7 @@ async fn queue_queries<R: AsyncRuntime, S: Store>(
 ) -> Result<(), Refused> {
     for asked in queries.queries {
         let query: Query = decode(&asked.query).map_err(invalid)?;
-        let sent = node.ingress.queries.send(Asked { session: client.session, id: asked.id, query }).await;
+        let sent = node.ingress.queries.send(Asked { session: client.session, id: asked.id, query, first: false }).await;
         sent.map_err(|_| refused(Why::NotReady, "the node is stopping"))?;
     }
     Ok(())

@@ -1,0 +1,143 @@
+//! Changes of attributes: what they do to a file that is open here, and what is kept back until its data is committed.
+//!
+//! By default a change is committed when its call returns. Under [`Durable::AtClose`] those of a file that is open for
+//! writing wait in its inode, for this client laid over what the cluster says, and go with its data in one step: at the
+//! next close or fsync, or when the flusher finds them [`HELD_MAX`] old.
+
+use super::Volume;
+use super::namespace::unexpected;
+use super::table::OpenInode;
+use crate::config::Durable;
+use crate::error::{FsError, FsErrorKind};
+use crate::session::Session;
+use crate::write::{Committed, Extent};
+use farshore_types::{Attr, Ino, LogIndex, Op, Reply, TimeChange};
+use std::time::Duration;
+
+/// How long a change is kept back at most, about.
+pub(super) const HELD_MAX: Duration = Duration::from_secs(1);
+
+/// What [`Volume::setattr`] changes; `None` leaves a thing as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    pub mode: Option<u16>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<TimeChange>,
+    pub mtime: Option<TimeChange>,
+}
+
+impl SetAttr {
+    /// Both changes, the second one last.
+    pub(super) fn then(self, later: SetAttr) -> SetAttr {
+        SetAttr {
+            mode: later.mode.or(self.mode),
+            uid: later.uid.or(self.uid),
+            gid: later.gid.or(self.gid),
+            size: later.size.or(self.size),
+            atime: later.atime.or(self.atime),
+            mtime: later.mtime.or(self.mtime),
+        }
+    }
+
+    fn op(self, ino: Ino) -> Op {
+        let SetAttr { mode, uid, gid, atime, mtime, .. } = self;
+        Op::SetAttr { ino, mode, uid, gid, atime, mtime }
+    }
+
+    /// Whether it can wait: it says what the attributes become, whenever it is done.
+    fn can_wait(self) -> bool {
+        self.size.is_none() && self.atime != Some(TimeChange::Now) && self.mtime != Some(TimeChange::Now)
+    }
+
+    /// Attributes as they will be.
+    pub(super) fn over(self, attr: &mut Attr) {
+        let time = |change: Option<TimeChange>, before| match change {
+            Some(TimeChange::At(time)) => time,
+            _ => before,
+        };
+        attr.mode = self.mode.unwrap_or(attr.mode);
+        attr.uid = self.uid.unwrap_or(attr.uid);
+        attr.gid = self.gid.unwrap_or(attr.gid);
+        attr.atime = time(self.atime, attr.atime);
+        attr.mtime = time(self.mtime, attr.mtime);
+    }
+}
+
+impl Volume {
+    pub(super) async fn change_attributes(&self, ino: Ino, change: SetAttr) -> Result<Attr, FsError> {
+        let Some(inode) = self.open.get(ino) else {
+            return self.changing([ino], self.change_attr(change.op(ino), || format!("set attributes of {ino}"))).await;
+        };
+        if self.config.durable == Durable::AtClose && change.can_wait() && inode.is_writable() {
+            let attr = self.getattr(ino).await?;
+            inode.hold(change);
+            return Ok(self.with_local(attr));
+        }
+        let attr = match inode.held() {
+            Some((held, mark)) => {
+                let attr = send(&inode, &self.session, held.then(change)).await?;
+                inode.sent(mark);
+                attr
+            }
+            None => send(&inode, &self.session, change).await?,
+        };
+        Ok(self.with_local(attr))
+    }
+}
+
+/// Commits what was written, and the attributes behind it in the same step.
+async fn send(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<Attr, FsError> {
+    let reply = inode.writer.flush_with(inode, || call(inode, session, change)).await?;
+    learn(inode, reply)
+}
+
+async fn call(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<(Reply, LogIndex), FsError> {
+    let answer = session.call(change.op(inode.ino)).await;
+    answer.map_err(|error| FsError::of_op(error, context(inode)))
+}
+
+fn context(inode: &OpenInode) -> String {
+    format!("set attributes of {}", inode.ino)
+}
+
+fn learn(inode: &OpenInode, (reply, index): (Reply, LogIndex)) -> Result<Attr, FsError> {
+    match reply {
+        Reply::Attr(attr) => {
+            inode.committed(attr.clone(), index);
+            Ok(attr)
+        }
+        other => Err(unexpected(&other, context(inode))),
+    }
+}
+
+/// Commits what was written to an inode and what is held of it.
+pub(super) async fn commit(inode: &OpenInode, session: &Session) -> Result<(), FsError> {
+    let Some((held, mark)) = inode.held() else { return inode.writer.flush(Extent::All, inode).await };
+    let sent = send(inode, session, held).await;
+    if is_settled(&sent) {
+        inode.sent(mark);
+    }
+    sent.map(drop)
+}
+
+/// As [`commit`], for nobody in particular: what is given up is kept for the next who asks.
+pub(super) async fn commit_in_background(inode: &OpenInode, session: &Session) {
+    inode.writer.flush_in_background(Extent::All, inode).await;
+    let Some((held, mark)) = inode.held() else { return };
+    let sent = inode.writer.in_turn(call(inode, session, held)).await.and_then(|reply| learn(inode, reply));
+    if is_settled(&sent) {
+        inode.sent(mark);
+    }
+    match sent {
+        Err(error @ FsError { kind: FsErrorKind::Refused(_), .. }) => inode.writer.lose(error),
+        Err(error) => tracing::warn!("not done so far: {error}"),
+        Ok(_) => {}
+    }
+}
+
+/// What was refused would be refused again; what has no answer is sent again with the next.
+fn is_settled(sent: &Result<Attr, FsError>) -> bool {
+    matches!(sent, Ok(_) | Err(FsError { kind: FsErrorKind::Refused(_), .. }))
+}
