@@ -1,7 +1,7 @@
 # JuiceFS CE on Redis, as a peer: found as $JUICEFS or `juicefs` in PATH, never built here. Sourced by bench/run.
 #
-# Two volumes, each on a Redis of its own: `always` syncs its log at every write, `everysec` once a second. Objects are files in a
-# directory beside it; no data is written but in mounts.sh.
+# Two volumes, each on a Redis of its own: `always` syncs its log at every write, `everysec` once a second. Objects go into the bucket of
+# the world, under names of their own; no data is written but in mounts.sh.
 
 juicefs=${JUICEFS:-$(command -v juicefs || true)}
 declare -A redis_port=([always]="${ports}631" [everysec]="${ports}632")
@@ -15,11 +15,14 @@ no_juicefs() {
 
 redis_url() { echo "redis://127.0.0.1:${redis_port[$1]}/1"; }
 
+# One of the keys of the world's first bucket.
+bucket_key() { sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p' "$world/secrets/us-east.json"; }
+
 start_juicefs() {
   local sync
   [ -z "$(no_juicefs)" ] || return 1
   for sync in always everysec; do
-    mkdir -p "$dir/redis-$sync" "$dir/juicefs-$sync-objects"
+    mkdir -p "$dir/redis-$sync"
     redis-server --port "${redis_port[$sync]}" --bind 127.0.0.1 --dir "$dir/redis-$sync" --appendonly yes --appendfsync "$sync" \
       --save '' --maxmemory-policy noeviction >"$dir/redis-$sync.log" 2>&1 &
     redis_pids+=($!)
@@ -27,7 +30,8 @@ start_juicefs() {
       redis-cli -p "${redis_port[$sync]}" ping >/dev/null 2>&1 && break
       sleep 0.1
     done
-    "$juicefs" format --storage file --bucket "$dir/juicefs-$sync-objects/" --trash-days 0 "$(redis_url "$sync")" "peer-$sync" \
+    ACCESS_KEY=$(bucket_key access_key) SECRET_KEY=$(bucket_key secret_key) \
+      "$juicefs" format --storage s3 --bucket "http://127.0.0.1:${ports}421/us-east" --trash-days 0 "$(redis_url "$sync")" "peer-$sync" \
       >"$dir/juicefs-$sync-format.log" 2>&1 || return 1
   done
 }

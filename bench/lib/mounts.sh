@@ -9,6 +9,7 @@ mount_peer() {
   case $peer in
     plain) ;;
     farshore) "$bin/farshore" mount demo "$at" --background --no-bgjob --dir "$world" >&2 ;;
+    farshore-close) "$bin/farshore" mount demo "$at" --background --no-bgjob --durable close --dir "$world" >&2 ;;
     juicefs-*)
       "$juicefs" mount --no-usage-report -d --cache-dir "$dir/cache-$peer" --log "$dir/$peer.log" "$(redis_url "${peer#juicefs-}")" "$at" >&2
       ;;
@@ -20,7 +21,7 @@ unmount_peers() {
   local peer
   for peer in "${mounted[@]}"; do
     case $peer in
-      farshore) "$bin/farshore" umount "$dir/mnt-$peer" >&2 || umount -l "$dir/mnt-$peer" || true ;;
+      farshore*) "$bin/farshore" umount "$dir/mnt-$peer" >&2 || umount -l "$dir/mnt-$peer" || true ;;
       *) "$juicefs" umount "$dir/mnt-$peer" >&2 || umount -l "$dir/mnt-$peer" || true ;;
     esac
   done
@@ -48,7 +49,7 @@ mounts() {
   local peer round why
   "$bin/farshore-bench" tree --out "$dir/small" >&2
   tar cf "$dir/small.tar" -C "$dir" small
-  local peers=(plain farshore juicefs-always juicefs-everysec) ready=()
+  local peers=(plain farshore farshore-close juicefs-always juicefs-everysec) ready=()
   for peer in "${peers[@]}"; do
     case $peer in juicefs-*) why=$(no_juicefs) ;; *) why= ;; esac
     if [ -z "$why" ] && mount_peer "$peer"; then

@@ -16,7 +16,7 @@ const CALLERS: [u32; 4] = [1, 64, 256, 1024];
 /// Of lookups and stats.
 const READERS: [u32; 2] = [64, 256];
 /// What stands behind each directory of the mounts' part.
-const MOUNTS: [&str; 4] = ["plain", "farshore", "juicefs-always", "juicefs-everysec"];
+const MOUNTS: [&str; 5] = ["plain", "farshore", "farshore-close", "juicefs-always", "juicefs-everysec"];
 /// Threads of mdtest on the mounts.
 const MOUNT_THREADS: [u32; 2] = [1, 64];
 /// Of mdtest, those that are compared.
@@ -147,6 +147,8 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
             "creates_to_juicefs_everysec": by_callers("creates", "juicefs-everysec"),
             "untar_seconds_to_juicefs_always": parts.ratio("untar-farshore", "untar-juicefs-always", "seconds"),
             "untar_seconds_to_juicefs_everysec": parts.ratio("untar-farshore", "untar-juicefs-everysec", "seconds"),
+            "untar_seconds_at_close_to_juicefs_everysec":
+                parts.ratio("untar-farshore-close", "untar-juicefs-everysec", "seconds"),
             "untar_seconds_to_plain": parts.ratio("untar-farshore", "untar-plain", "seconds"),
             "mdtest_to_juicefs_always": mdtest("juicefs-always"),
             "mdtest_to_juicefs_everysec": mdtest("juicefs-everysec"),

@@ -267,6 +267,7 @@ fn mount_line(words: &str) -> Option<MountLine> {
         match (option, option.strip_prefix("bucket=")) {
             ("read-only", _) => flags.push("--read-only".to_owned()),
             ("flip", _) => flags.push("--flip".to_owned()),
+            ("durable=close", _) => flags.extend(["--durable".to_owned(), "close".to_owned()]),
             (_, Some(region)) => flags.extend(["--bucket".to_owned(), format!("embedded://{region}")]),
             _ => return None,
         }
