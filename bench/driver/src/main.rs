@@ -1,11 +1,12 @@
 //! Drives a running world, or an etcd, without FUSE, and prints what it saw as JSON. It judges nothing.
 //!
-//! `creates`, `lookups`, `stats` and `lag` speak to the volume as every client does, by its session; `synced` waits for the
-//! ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
+//! `creates`, `lookups`, `stats` and `lag` speak to the volume as every client does, by its session; `failover` kills leaders
+//! meanwhile; `synced` waits for the ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
 
 mod cpu;
 mod error;
 mod etcd;
+mod failover;
 mod lag;
 mod load;
 mod report;
@@ -37,6 +38,8 @@ enum Verb {
     Stats(load::Args),
     /// Creates files at a fixed rate and watches how far the mirror's metadata is behind
     Lag(lag::Args),
+    /// Kills the leader again and again, and measures until the next create is answered
+    Failover(failover::Args),
     /// Waits until no region's bucket owes a block
     Synced(synced::Args),
     /// Puts values into an etcd, as fast as answers come
@@ -66,6 +69,7 @@ async fn run(verb: Verb) -> Result<(), BenchError> {
         Verb::Lookups(args) => print(&load::run(args, What::Lookups).await?),
         Verb::Stats(args) => print(&load::run(args, What::Stats).await?),
         Verb::Lag(args) => print(&lag::run(args).await?),
+        Verb::Failover(args) => print(&failover::run(args).await?),
         Verb::Synced(args) => print(&synced::run(args).await?),
         Verb::EtcdPuts(args) => print(&etcd::run(args).await?),
         Verb::Tree(args) => print(&tree::run(&args)?),

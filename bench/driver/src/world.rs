@@ -49,6 +49,10 @@ impl WorldArgs {
 }
 
 impl World {
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn volume_name(&self) -> &str {
         &self.volume.name
     }

@@ -47,6 +47,7 @@ pub(crate) fn made(options: WorldOptions) -> String {
         }
         text.push_str(&format!("]\nbucket = {{ url = \"embedded://{region}\", listen = \"127.0.0.1:{}\" }}\n", port()));
     }
+    text.push_str(RAFT);
     text.push_str(&format!(
         "[volume.demo]\ninitial_primary = \"{PRIMARY}\"\nblock_size = \"{}\"\nmirrors = {{ {MIRROR} = {{ }} }}\n",
         options.block_size
@@ -54,9 +55,12 @@ pub(crate) fn made(options: WorldOptions) -> String {
     text
 }
 
-/// The topology that is shipped, on free ports, with the first `nodes` of each region's nodes.
+/// Elections of a debug build, on a machine that runs other tests beside.
+const RAFT: &str = "[raft]\nheartbeat = \"200ms\"\nelection_timeout = { min = \"1000ms\", max = \"2000ms\" }\n";
+
+/// The topology that is shipped, on free ports, with slower elections, with the first `nodes` of each region's nodes.
 pub(crate) fn shipped(nodes: usize) -> String {
-    let text = include_str!("../../../topology.toml");
+    let text = slower(include_str!("../../../topology.toml"));
     let spare = ["a\"", "b\"", "c\""].iter().skip(nodes).map(|end| format!("-{end}")).collect::<Vec<_>>();
     let is_spare = |line: &&str| line.contains("{ name =") && spare.iter().any(|end| line.contains(end.as_str()));
     let kept = text.lines().filter(|line| !is_spare(line)).collect::<Vec<_>>().join("\n");
@@ -65,6 +69,13 @@ pub(crate) fn shipped(nodes: usize) -> String {
     let parts: Vec<&str> = parts.map(|part| part.trim_start_matches(|letter: char| letter.is_ascii_digit())).collect();
     let ports = free_ports(parts.len());
     parts.iter().zip(ports).fold(first, |text, (part, port)| format!("{text}127.0.0.1:{port}{part}"))
+}
+
+/// With the times of [`RAFT`].
+fn slower(text: &str) -> String {
+    let of = |key: &str| RAFT.lines().find(|line| line.starts_with(key)).expect("it names them all");
+    let line = |line: &str| ["heartbeat", "election_timeout"].into_iter().find(|key| line.starts_with(key)).map(of);
+    text.lines().map(|this| line(this).unwrap_or(this)).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -87,6 +98,7 @@ mod tests {
         let three = shipped(3);
         assert_eq!(without_digits(&three), without_digits(original.trim_end()));
         assert!(!three.contains(":7400"), "the shipped ports may be in use");
+        assert!(three.contains(RAFT), "and its elections are slower");
         let one = shipped(1);
         assert_eq!(one.matches("{ name =").count(), 2, "{one}");
         assert!(one.contains("use-a") && one.contains("euw-a"));

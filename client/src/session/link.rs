@@ -20,8 +20,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without any sign of life for twice this long is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// The wait after all nodes were tried in vain: first, and at most.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// The wait after all nodes were tried in vain: first, at most while an election may be going on, and at most after that many rounds.
+const RETRY_FIRST: Duration = Duration::from_millis(25);
+const RETRY_SOON: Duration = Duration::from_millis(100);
+const SOON_ROUNDS: u32 = 40;
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Nodes of a cluster that are remembered beside those of the configuration.
 const LEARNED_MAX: usize = 16;
@@ -165,8 +167,12 @@ impl Finder {
         self.at = (self.at + 1) % self.nodes.len();
         self.hints = 0;
         self.failures = self.failures.saturating_add(1);
-        let rounds = self.failures / self.nodes.len() as u32;
-        if rounds == 0 { Duration::ZERO } else { backoff::delay(RETRY_FIRST, RETRY_MAX, rounds - 1) }
+        let (rounds, into) = (self.failures / self.nodes.len() as u32, self.failures % self.nodes.len() as u32);
+        match rounds.checked_sub(1) {
+            Some(waited) if into == 0 && waited < SOON_ROUNDS => backoff::delay(RETRY_FIRST, RETRY_SOON, waited),
+            Some(waited) if into == 0 => backoff::delay(RETRY_SOON, RETRY_MAX, waited - SOON_ROUNDS),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The hint in a refusal, if it has one.

@@ -80,13 +80,14 @@ async fn admit<R: AsyncRuntime, S: Store>(
     }
     let volume = volume_of(node)?;
     check_header(hello.header.as_ref(), &node.config.volume, volume.group.0).map_err(unsupported)?;
+    let primary = node.is_primary(&node.header().map_err(storage)?);
+    // Before anything is waited for: while the primary elects a leader, a writer that asks everybody must not stay here until this
+    // mirror has what it has seen, which needs that leader.
+    if kind == Kind::Writer && !primary {
+        return Err(refused(Why::ReadOnly, "this cluster is a mirror: it takes no writes; ask the primary"));
+    }
     check_history(node, &hello).await?;
-    let header = node.header().map_err(storage)?;
-    let primary = node.is_primary(&header);
     let highest_sequence = match kind {
-        Kind::Writer if !primary => {
-            return Err(refused(Why::ReadOnly, "this cluster is a mirror: it takes no writes; ask the primary"));
-        }
         Kind::Writer => open_writer(node, session, &hello, &info).await?,
         _ => Sequence(0),
     };

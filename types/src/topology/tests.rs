@@ -116,7 +116,7 @@ fn what_is_missing_is_named() {
     );
     refused(with(", listen = \"127.0.0.1:7421\"", ""), Kind::MissingKey, "region.us-east.bucket.listen");
     refused(with("initial_primary = \"us-east\"", ""), Kind::MissingKey, "volume.demo.initial_primary");
-    refused(with("min = \"1000ms\", ", ""), Kind::MissingKey, "raft.election_timeout.min");
+    refused(with("min = \"200ms\", ", ""), Kind::MissingKey, "raft.election_timeout.min");
     refused(parse("format = 1\nname = \"x\""), Kind::MissingKey, "region");
     refused(parse(DEFAULT.split("[volume.demo]").next().unwrap()), Kind::MissingKey, "volume");
 }
@@ -134,9 +134,9 @@ fn wrong_values_are_named_with_the_mend() {
     refused(with("embedded://us-east", "embedded://u"), Kind::BadValue, "region.us-east.bucket.url");
     refused(with("rpo_data = \"10s\"", "rpo_data = \"10\""), Kind::BadValue, "volume.demo.mirrors.eu-west.rpo_data");
     refused(with("every = \"7d\"", "every = \"1ms\""), Kind::BadValue, "volume.demo.full_sync");
-    refused(with("heartbeat = \"200ms\"", "heartbeat = \"1ms\""), Kind::BadValue, "raft.heartbeat");
-    refused(with("heartbeat = \"200ms\"", "heartbeat = \"900ms\""), Kind::BadValue, "raft.election_timeout");
-    refused(with("max = \"2000ms\"", "max = \"1000ms\""), Kind::BadValue, "raft.election_timeout");
+    refused(with("heartbeat = \"75ms\"", "heartbeat = \"1ms\""), Kind::BadValue, "raft.heartbeat");
+    refused(with("heartbeat = \"75ms\"", "heartbeat = \"900ms\""), Kind::BadValue, "raft.election_timeout");
+    refused(with("max = \"400ms\"", "max = \"200ms\""), Kind::BadValue, "raft.election_timeout");
     refused(with("trash_days = 0", "trash_days = -1"), Kind::BadValue, "defaults.trash_days");
     refused(with("\"operator\"", "\"hope\""), Kind::BadValue, "defaults.fencing");
     for size in ["\"5MiB\"", "\"32KiB\"", "\"32MiB\""] {

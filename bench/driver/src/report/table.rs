@@ -9,6 +9,7 @@ pub fn of(about: &[(&str, &str)], parts: &Parts) -> String {
     creates(parts, &mut text);
     cpu(parts, &mut text);
     reads(parts, &mut text);
+    failover(parts, &mut text);
     mounts(parts, &mut text);
     engine(parts, &mut text);
     copy_and_lag(parts, &mut text);
@@ -93,6 +94,17 @@ fn reads(parts: &Parts, text: &mut String) {
         let cost = |what| of(what, "cpu_us_per_op");
         row(text, &[callers.to_string(), rate("lookups"), rate("stats"), cost("lookups"), cost("stats")]);
     }
+}
+
+fn failover(parts: &Parts, text: &mut String) {
+    let of = |key: &str| figure(parts.number("failover", key), 0);
+    *text += &format!(
+        "\nThe leader killed {} times: {} ms until the next create was answered at the median, {} ms at the 99th percentile, {} ms at most.\n",
+        of("kills"),
+        of("p50_ms"),
+        of("p99_ms"),
+        of("max_ms")
+    );
 }
 
 fn mounts(parts: &Parts, text: &mut String) {
