@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(document["ratios"]["mdtest_to_juicefs_always"]["file_read_1"], Value::Null);
         assert_eq!(document["ratios"]["untar_seconds_to_juicefs_always"], json!(0.25));
         let text = table::of(&[], &parts);
-        assert!(text.contains("| `tar x` of 10,000 small files, s | null | 10.00 | 40.00 | null |"), "{text}");
+        assert!(text.contains("| `tar x` of 10,000 small files, s | null | 10.00 | null | 40.00 | null |"), "{text}");
     }
 
     #[test]

@@ -268,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn all_nodes_are_asked_before_each_wait_and_an_election_is_not_slept_through() {
+        let mut finder = Finder::new(["a", "b", "c"].map(String::from).to_vec());
+        let mut waits = vec![];
+        for attempt in 1..=3 * (SOON_ROUNDS + 8) {
+            let wait = finder.failed(None);
+            assert_eq!(wait > Duration::ZERO, attempt % 3 == 0, "attempt {attempt}");
+            waits.extend((attempt % 3 == 0).then_some(wait));
+        }
+        assert!(waits[..SOON_ROUNDS as usize].iter().all(|wait| *wait <= RETRY_SOON));
+        assert!(waits.last() > Some(&(RETRY_MAX / 4)), "a cluster that is away for long is asked seldom");
+    }
+
+    #[test]
     fn a_cluster_whose_nodes_were_all_replaced_is_still_found() {
         let tried = |finder: &mut Finder| {
             (0..4).map(|_| (finder.node(), finder.failed(None)).0).collect::<std::collections::BTreeSet<_>>()
