@@ -41,7 +41,7 @@ impl Driver {
         }
         self.saw(reply.log_index);
         self.resends = 0;
-        let Some(waiter) = self.window.answer(reply.sequence) else { return None };
+        let waiter = self.window.answer(reply.sequence)?;
         let opened = match &outcome {
             Ok(Reply::Attr(attr)) if reply.opened && waiter.open => self.opened(reply.sequence, attr.ino),
             _ => None,

@@ -65,7 +65,7 @@ pub fn client() -> Named {
         ..Default::default()
     };
     let make = Op::Make { parent: Ino::ROOT, name: b"frozen".to_vec(), node: NewNode::File, mode: 0o644, uid: 1, gid: 2 };
-    let request = v1::Request { sequence: 1, op: encode(&make) };
+    let request = v1::Request { sequence: 1, op: encode(&make), open: false };
     let lookup = Query::Lookup { parent: Ino::ROOT, name: b"frozen".to_vec() };
     let query = v1::QueryRequest { id: 9, query: encode(&lookup) };
     let copied = v1::completion::Result::Copied(v1::Copied { length: 4, crc32c: 5, from_region: 1 });
@@ -108,7 +108,7 @@ pub fn server() -> Named {
         ..Default::default()
     };
     let touched = v1::TouchedEntry { parent: 1, name: b"n".to_vec().into() };
-    let reply = v1::Reply { sequence: 1, log_index: 5, outcome: vec![0, 1].into() };
+    let reply = v1::Reply { sequence: 1, log_index: 5, outcome: vec![0, 1].into(), opened: false };
     let answer = v1::Answer { id: 9, log_index: 5, result: vec![0, 1].into() };
     let refused = v1::Refused { kind: v1::refused::Kind::NotLeader.into(), text: "t".into(), leader: "h:2".into() };
     use server_frame::Frame;
