@@ -20,6 +20,8 @@ const FLUSH_US: (u64, u64) = (100, 3_000);
 const SLOW_FLUSH_US: (u64, u64) = (20_000, 400_000);
 const SLOW_PERMILLE: u64 = 15;
 
+const NO_FLUSH: &str = "planted flush error";
+
 /// The log on a simulated disk.
 #[derive(Clone)]
 pub struct SimDisk {
@@ -42,6 +44,15 @@ impl SimDisk {
     /// From now on no flush succeeds.
     pub fn break_flushes(&self) {
         self.failing.store(true, Ordering::Relaxed);
+    }
+
+    /// What must be durable when it returns ends like an append whose flush fails.
+    fn flushes(&self) -> Result<(), LogFailure> {
+        if !self.failing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.log.fail(NO_FLUSH);
+        Err(LogFailure(NO_FLUSH.to_owned()))
     }
 
     /// Whether the node on this disk has all that it ever acknowledged.
@@ -75,7 +86,7 @@ impl RaftLog for SimDisk {
         drop(SimRuntime::spawn(async move {
             SimRuntime::sleep(delay).await;
             if failing.load(Ordering::Relaxed) {
-                log.fail("planted flush error");
+                log.fail(NO_FLUSH);
             } else {
                 log.flush();
             }
@@ -87,10 +98,12 @@ impl RaftLog for SimDisk {
     }
 
     fn truncate_after(&self, index: RaftIndex) -> Result<(), LogFailure> {
+        self.flushes()?;
         self.log.truncate_after(index)
     }
 
     fn purge(&self, upto: RaftIndex) -> Result<(), LogFailure> {
+        self.flushes()?;
         self.log.purge(upto)
     }
 

@@ -208,7 +208,8 @@ impl Faults {
         let at = self.pick();
         let Some(life) = self.common.net.life(at).filter(|_| nodes::others_are_whole(&self.common, at)) else { return Ok(()) };
         self.common.trace.say(format!("no flush of {} succeeds", self.common.net.name(at)));
-        let before = life.node.log.last();
+        // A log that is purged to its end has no last entry.
+        let before = life.node.log.last().max(life.node.log.flushed());
         self.common.judge.stages()[at].disk.break_flushes();
         for _ in 0..FAILED_LOOKS {
             SimRuntime::sleep(FAILED_LOOK).await;
