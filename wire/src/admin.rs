@@ -105,6 +105,14 @@ pub struct MembersView {
     pub removed: Vec<u64>,
 }
 
+impl MembersView {
+    /// A voter that the leader, whose view this is, has not heard lately, or that has not caught up.
+    pub fn lacking(&self) -> Option<&MemberView> {
+        let lags = |behind: Option<u64>| behind.is_none_or(|behind| behind > CAUGHT_UP);
+        self.members.iter().filter(|member| member.voter).find(|member| member.answers != Some(true) || lags(member.behind))
+    }
+}
+
 /// Answer of [`AdminCall::Health`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {

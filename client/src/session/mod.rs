@@ -175,17 +175,13 @@ impl Session {
 
     /// Sends an operation, exactly once, and waits for its answer.
     pub async fn call(&self, op: Op) -> Result<(Reply, LogIndex), OpError> {
-        let done = self.send(op, false).await?;
+        let done = self.call_to(op, false).await?;
         Ok((done.reply, done.index))
     }
 
-    /// As [`Session::call`], for an operation that makes an inode: the session holds it open from the answer on, as if
-    /// [`Session::count_open`] and [`Query::Open`] had followed, unless the answer says that it does not.
-    pub(crate) async fn call_and_open(&self, op: Op) -> OpAnswer {
-        self.send(op, true).await
-    }
-
-    async fn send(&self, op: Op, open: bool) -> OpAnswer {
+    /// As [`Session::call`]. With `open`, for an operation that makes an inode, the session holds that open from the answer on,
+    /// as if [`Session::count_open`] and [`Query::Open`] had followed, unless the answer says that it does not.
+    pub(crate) async fn call_to(&self, op: Op, open: bool) -> OpAnswer {
         let (answer, waiting) = oneshot::channel();
         self.ask(&self.ops, OpRequest { op, waiter: OpWaiter { answer, open } }, waiting).await
     }

@@ -75,14 +75,11 @@ impl Volume {
             inode.hold(change);
             return Ok(self.with_local(attr));
         }
-        let attr = match inode.held() {
-            Some((held, mark)) => {
-                let attr = send(&inode, &self.session, held.then(change)).await?;
-                inode.sent(mark);
-                attr
-            }
-            None => send(&inode, &self.session, change).await?,
-        };
+        let held = inode.held();
+        let attr = send(&inode, &self.session, held.map_or(change, |(held, _)| held.then(change))).await?;
+        if let Some((_, mark)) = held {
+            inode.sent(mark);
+        }
         Ok(self.with_local(attr))
     }
 }
@@ -90,7 +87,7 @@ impl Volume {
 /// Commits what was written, and the attributes behind it in the same step.
 async fn send(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<Attr, FsError> {
     let reply = inode.writer.flush_with(inode, || call(inode, session, change)).await?;
-    learn(inode, reply)
+    learn(inode, reply, || context(inode))
 }
 
 async fn call(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<(Reply, LogIndex), FsError> {
@@ -102,13 +99,18 @@ fn context(inode: &OpenInode) -> String {
     format!("set attributes of {}", inode.ino)
 }
 
-fn learn(inode: &OpenInode, (reply, index): (Reply, LogIndex)) -> Result<Attr, FsError> {
+/// An inode as a change of this client's own has left it.
+pub(super) fn learn(
+    inode: &OpenInode,
+    (reply, index): (Reply, LogIndex),
+    context: impl FnOnce() -> String,
+) -> Result<Attr, FsError> {
     match reply {
         Reply::Attr(attr) => {
             inode.committed(attr.clone(), index);
             Ok(attr)
         }
-        other => Err(unexpected(&other, context(inode))),
+        other => Err(unexpected(&other, context())),
     }
 }
 
@@ -126,7 +128,7 @@ pub(super) async fn commit(inode: &OpenInode, session: &Session) -> Result<(), F
 pub(super) async fn commit_in_background(inode: &OpenInode, session: &Session) {
     inode.writer.flush_in_background(Extent::All, inode).await;
     let Some((held, mark)) = inode.held() else { return };
-    let sent = inode.writer.in_turn(call(inode, session, held)).await.and_then(|reply| learn(inode, reply));
+    let sent = inode.writer.in_turn(call(inode, session, held)).await.and_then(|reply| learn(inode, reply, || context(inode)));
     if is_settled(&sent) {
         inode.sent(mark);
     }

@@ -1,15 +1,14 @@
 //! Open files: opening, writing, lengths, closing. Reading is in `content`.
 
 use super::Volume;
-use super::attributes::commit;
-use super::namespace::{Named, unexpected};
+use super::attributes::{commit, learn};
+use super::namespace::Made;
 use super::table::OpenInode;
 use crate::error::{FsError, FsErrorKind};
 use crate::read::Readahead;
-use crate::session::Done;
-use crate::write::{Committed, Place};
+use crate::write::Place;
 use bytes::Bytes;
-use farshore_types::{Attr, ErrorKind, Ino, NewNode, NodeKind, Op, Query, Reply};
+use farshore_types::{Attr, ErrorKind, Ino, NewNode, NodeKind, Op, Query};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -136,20 +135,7 @@ impl Volume {
         (uid, gid): (u32, u32),
         flags: OpenFlags,
     ) -> Result<(FileHandle, Attr), FsError> {
-        let context = || format!("create {} in {parent}", Named(name));
-        self.writable(context)?;
-        let names = &self.caches.names;
-        names.may_exist(parent, name);
-        names.making(parent);
-        let op = Op::Make { parent, name: name.to_vec(), node: NewNode::File, mode, uid, gid };
-        let done = self.session.call_and_open(op).await.map_err(|error| FsError::of_op(error, context()));
-        match &done {
-            Ok(Done { reply: Reply::Attr(attr), .. }) => names.made_file(parent, attr),
-            // It exists after all, or may come to exist later.
-            _ => names.forget(parent),
-        }
-        let Done { reply, opened, index } = done?;
-        let Reply::Attr(attr) = reply else { return Err(unexpected(&reply, context())) };
+        let Made { attr, index, opened } = self.make_to(parent, name, (NewNode::File, mode, uid, gid), true).await?;
         let Some(generation) = opened else { return self.open(attr.ino, flags).await };
         let inode = self.open.enter(attr.ino);
         inode.learned_before(&attr, index);
@@ -184,13 +170,8 @@ impl Volume {
             return self.changing([], self.change_attr(Op::Truncate { ino, size }, context)).await;
         };
         let cut = async {
-            match self.session.call(Op::Truncate { ino, size }).await.map_err(|error| FsError::of_op(error, context()))? {
-                (Reply::Attr(attr), index) => {
-                    inode.committed(attr.clone(), index);
-                    Ok(attr)
-                }
-                (other, _) => Err(unexpected(&other, context())),
-            }
+            let answer = self.session.call(Op::Truncate { ino, size }).await;
+            learn(&inode, answer.map_err(|error| FsError::of_op(error, context()))?, context)
         };
         let attr = inode.writer.flush_then(inode.as_ref(), cut).await?;
         Ok(self.with_local(attr))

@@ -25,7 +25,7 @@ pub(super) async fn run(open: Arc<OpenInodes>, uploads: Arc<Uploads>, session: A
             _ = tokio::time::sleep(LOOK_EVERY) => {}
         }
         let full = uploads.pressure.take_full();
-        let due = open.dirty().into_iter().filter_map(|inode| due(&inode, full).map(|extent| (inode, extent)));
+        let due = open.dirty().into_iter().filter_map(|inode| due(&inode, full).map(|due| (inode, due)));
         let session = &session;
         futures::stream::iter(due)
             .for_each_concurrent(PARALLEL_MAX, |(inode, due)| async move {

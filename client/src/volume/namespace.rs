@@ -19,8 +19,17 @@ pub struct StatFs {
     pub block_size: u32,
 }
 
+/// What was made.
+pub(super) struct Made {
+    pub attr: Attr,
+    /// Of the entry that made it.
+    pub index: LogIndex,
+    /// The session that holds it open.
+    pub opened: Option<u64>,
+}
+
 /// A name in a message to people.
-pub(super) struct Named<'a>(pub &'a [u8]);
+struct Named<'a>(&'a [u8]);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +90,20 @@ impl Volume {
 
     /// Creates a name; `mode` without the umask's bits.
     pub async fn make(&self, parent: Ino, name: &[u8], node: NewNode, mode: u16, uid: u32, gid: u32) -> Result<Attr, FsError> {
+        self.make_to(parent, name, (node, mode, uid, gid), false).await.map(|made| made.attr)
+    }
+
+    /// As [`Volume::make`], with what else the answer says, and `open` as in [`Session::call_to`]. Keeps what is known of the directory
+    /// right.
+    ///
+    /// [`Session::call_to`]: crate::session::Session::call_to
+    pub(super) async fn make_to(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        (node, mode, uid, gid): (NewNode, u16, u32, u32),
+        open: bool,
+    ) -> Result<Made, FsError> {
         let context = || format!("make {} in {parent}", Named(name));
         self.writable(context)?;
         let names = &self.caches.names;
@@ -92,13 +115,17 @@ impl Volume {
         } else {
             names.making(parent);
         }
-        let made = self.change_attr(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, context).await;
+        let done = self.session.call_to(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, open).await;
+        let made = done.map_err(|error| FsError::of_op(error, context())).and_then(|done| match done.reply {
+            Reply::Attr(attr) => Ok(Made { attr, index: done.index, opened: done.opened }),
+            other => Err(unexpected(&other, context())),
+        });
         if directory {
             names.changing(parent);
         }
         match &made {
-            Ok(attr) if directory => names.made(attr, before),
-            Ok(attr) => names.made_file(parent, attr),
+            Ok(made) if directory => names.made(&made.attr, before),
+            Ok(made) => names.made_file(parent, &made.attr),
             // It exists after all, or may come to exist later.
             Err(_) => names.forget(parent),
         }

@@ -16,7 +16,7 @@ pub struct World {
     dir: tempfile::TempDir,
 }
 
-pub const READ_WRITE: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, keep_set_id: false };
+pub const READ_WRITE: OpenFlags = OpenFlags::READ_WRITE;
 
 impl World {
     pub async fn start() -> World {

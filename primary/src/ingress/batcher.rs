@@ -6,7 +6,7 @@ use crate::node::{Node, Pending, ProposeError};
 use crate::proposal::Proposal;
 use crate::raft::types::{Refusal, Response};
 use crate::telemetry;
-use farshore_meta::kv::Store;
+use farshore_meta::kv::{KvRead, Store};
 use farshore_types::{Ino, LogIndex, Outcome, Query, QueryReply, Reply, Sequence, SessionId, SessionRequest, SharedBody};
 use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
@@ -131,8 +131,11 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
         }
         let Some(connection) = node.hub.connection(session) else { continue };
         let first: Vec<bool> = made.iter().map(|(_, ino)| node.hub.open(session, *ino)).collect();
+        // Read after all were registered: from then on the purger leaves them alone, and what somebody removed before is for the
+        // client to find out.
+        let kv = node.read().ok();
         for ((at, ino), first) in made.into_iter().zip(first) {
-            replies[at].opened = is_there(node, ino);
+            replies[at].opened = kv.as_deref().is_some_and(|kv| is_there(kv, ino));
             if !replies[at].opened && first {
                 node.hub.close(session, ino);
             }
@@ -142,9 +145,8 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
     }
 }
 
-/// Whether an inode that was just made still has a name. Looked at after it was registered as open: from then on the purger leaves it
-/// alone, and what somebody removed before is for the client to find out.
-fn is_there<R: AsyncRuntime, S: Store>(node: &Node<R, S>, ino: Ino) -> bool {
-    let attr = node.read().and_then(|kv| farshore_meta::query(&*kv, &Query::GetAttr { ino }));
+/// Whether an inode that was just made still has a name.
+fn is_there(kv: &dyn KvRead, ino: Ino) -> bool {
+    let attr = farshore_meta::query(kv, &Query::GetAttr { ino });
     matches!(attr, Ok(Ok(QueryReply::Attr(attr))) if attr.nlink > 0)
 }

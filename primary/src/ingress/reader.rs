@@ -33,8 +33,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
         // A close reads nothing, so it waits for no proof.
         let (closes, batch): (Vec<Asked>, Vec<Asked>) =
             batch.into_iter().partition(|asked| matches!(asked.query, Query::Close { .. }));
-        if let Err(error) = answer_all(&node, closes) {
-            crate::raft::Observer::stopped(&*node.hub, &error.to_string());
+        if !answered(&node, closes) {
             return;
         }
         if batch.is_empty() {
@@ -46,11 +45,22 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
             batch.iter().for_each(|asked| node.hub.refuse(asked.session, refusal.clone()));
             continue;
         }
-        if let Err(error) = answer_all(&node, batch) {
-            crate::raft::Observer::stopped(&*node.hub, &error.to_string());
+        if !answered(&node, batch) {
             return;
         }
     }
+}
+
+/// Answers what there is; `false` when the state cannot be read, upon which the node has stopped.
+fn answered<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, batch: Vec<Asked>) -> bool {
+    if batch.is_empty() {
+        return true;
+    }
+    let done = answer_all(node, batch);
+    if let Err(error) = &done {
+        crate::raft::Observer::stopped(&*node.hub, &error.to_string());
+    }
+    done.is_ok()
 }
 
 async fn confirm<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<(), ProposeError> {

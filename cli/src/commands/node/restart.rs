@@ -9,7 +9,7 @@ use crate::topology_file::World;
 use crate::world::process;
 use farshore_console::observe::addresses;
 use farshore_types::topology::NodePlace;
-use farshore_wire::admin::{AdminAnswer, AdminCall, CAUGHT_UP};
+use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::admin_client::AdminClient;
 use serde::Serialize;
 use std::time::Duration;
@@ -71,11 +71,7 @@ async fn whole(world: &World, place: NodePlace<'_>, when: &str) -> Result<(), Cl
     loop {
         let looked = client.call_leader(&addresses, &AdminCall::Members).await;
         let missing = match looked {
-            Ok((_, AdminAnswer::Members(view))) => {
-                let mut voters = view.members.into_iter().filter(|member| member.voter);
-                let lags = |behind: Option<u64>| behind.is_none_or(|behind| behind > CAUGHT_UP);
-                voters.find(|member| member.answers != Some(true) || lags(member.behind)).map(|member| member.name)
-            }
+            Ok((_, AdminAnswer::Members(view))) => view.lacking().map(|member| member.name.clone()),
             Ok((address, other)) => return Err(farshore_wire::admin_client::unexpected(&address, &other).into()),
             Err(error) if error.is_transient() => Some(error.to_string()),
             Err(error) => return Err(error.into()),
