@@ -1,4 +1,5 @@
-//! Keys of shared rows: one tag byte, then big-endian ids, so that what is read together lies together.
+//! Keys of shared rows: one tag byte, then ids in their order, so that what is read together lies together. The keys of
+//! which there is one a file have packed ids ([`crate::packed`]), those of sessions big-endian ones.
 //!
 //! | key | row |
 //! |---|---|
@@ -12,13 +13,14 @@
 //! | `e` parent name | directory entry |
 //! | `l` ino parent | how many names an inode of several links has in one directory |
 //! | `o` ino | unlinked inode that waits for a purge |
-//! | `c` ino chunk index sub | piece of a chunk |
+//! | `c` ino chunk index sub | piece of a chunk; the inode itself holds the lowest one at a file's first byte |
 //! | `s` slice | committed slice |
 //! | `S` session | what a session said of itself |
 //! | `W` session | its window of sequences |
 //! | `I` session last | a range of slice ids issued to it and not named yet |
 //! | `R` session last | kept replies of one entry, up to the request `last` |
 
+use crate::packed::{self, MAX_ID};
 use farshore_types::{ClusterId, Ino, LogIndex, MAX_NAME, Sequence, SessionId, SliceId};
 use std::ops::Deref;
 
@@ -41,7 +43,7 @@ pub(crate) const ISSUED_TAG: u8 = b'I';
 pub(crate) const REPLY_TAG: u8 = b'R';
 
 /// Longest key: a directory entry's.
-const MAX_KEY: usize = 1 + 8 + MAX_NAME;
+const MAX_KEY: usize = 1 + MAX_ID + MAX_NAME;
 const _: () = assert!(MAX_KEY <= crate::kv::MAX_KEY_LENGTH);
 
 /// A key on the stack: apply builds several for each operation.
@@ -62,6 +64,10 @@ impl Key {
         self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
         self.length += part.len();
         self
+    }
+
+    fn with_id(self, id: u64) -> Key {
+        self.with(&packed::id(id))
     }
 
     /// The first key after all that start with this one; `None` when there is none.
@@ -90,11 +96,11 @@ pub(crate) fn roster(cluster: ClusterId) -> Key {
 }
 
 pub(crate) fn inode(ino: Ino) -> Key {
-    Key::tag(INODE_TAG).with(&ino.0.to_be_bytes())
+    Key::tag(INODE_TAG).with_id(ino.0)
 }
 
 pub(crate) fn entries(parent: Ino) -> Key {
-    Key::tag(ENTRY_TAG).with(&parent.0.to_be_bytes())
+    Key::tag(ENTRY_TAG).with_id(parent.0)
 }
 
 /// `name` must have been checked for its length.
@@ -103,31 +109,36 @@ pub(crate) fn entry(parent: Ino, name: &[u8]) -> Key {
 }
 
 pub(crate) fn links(ino: Ino) -> Key {
-    Key::tag(LINK_TAG).with(&ino.0.to_be_bytes())
+    Key::tag(LINK_TAG).with_id(ino.0)
 }
 
 pub(crate) fn link(ino: Ino, parent: Ino) -> Key {
-    links(ino).with(&parent.0.to_be_bytes())
+    links(ino).with_id(parent.0)
 }
 
 pub(crate) fn orphan(ino: Ino) -> Key {
-    Key::tag(ORPHAN_TAG).with(&ino.0.to_be_bytes())
+    Key::tag(ORPHAN_TAG).with_id(ino.0)
 }
 
 pub(crate) fn pieces(ino: Ino) -> Key {
-    Key::tag(PIECE_TAG).with(&ino.0.to_be_bytes())
+    Key::tag(PIECE_TAG).with_id(ino.0)
 }
 
 pub(crate) fn chunk(ino: Ino, chunk: u32) -> Key {
-    pieces(ino).with(&chunk.to_be_bytes())
+    pieces(ino).with_id(chunk.into())
+}
+
+/// The pieces of one chunk that one entry laid.
+pub(crate) fn pieces_of_entry(ino: Ino, at: u32, index: LogIndex) -> Key {
+    chunk(ino, at).with_id(index.0)
 }
 
 pub(crate) fn piece(ino: Ino, at: u32, index: LogIndex, sub: u16) -> Key {
-    chunk(ino, at).with(&index.0.to_be_bytes()).with(&sub.to_be_bytes())
+    pieces_of_entry(ino, at, index).with_id(sub.into())
 }
 
 pub(crate) fn slice(id: SliceId) -> Key {
-    Key::tag(SLICE_TAG).with(&id.0.to_be_bytes())
+    Key::tag(SLICE_TAG).with_id(id.0)
 }
 
 pub(crate) fn session(id: SessionId) -> Key {
@@ -154,7 +165,7 @@ pub(crate) fn reply(id: SessionId, last: Sequence) -> Key {
     replies(id).with(&last.0.to_be_bytes())
 }
 
-/// The big-endian number at `at` of a key; `None` when the key is too short.
+/// The fixed-width number at `at` of a key; `None` when the key is too short.
 pub(crate) fn number(key: &[u8], at: usize) -> Option<u64> {
     let bytes = key.get(at..at + 8)?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))

@@ -12,6 +12,7 @@ mod dump;
 mod header;
 mod key;
 pub mod kv;
+mod packed;
 mod query;
 mod rewind;
 mod row;

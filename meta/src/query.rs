@@ -4,7 +4,7 @@ use crate::apply::{Fail, issued_range, outcome};
 use crate::header::volume;
 use crate::key;
 use crate::kv::{KvRead, Row, Space, StorageError};
-use crate::row::{Body, Dentry, Inode, Piece, SliceRecord, Usage, Window, decode, key_number};
+use crate::row::{Body, Dentry, Inode, Piece, SliceRecord, Usage, Window, decode, key_id};
 use crate::txn::SharedRead;
 use farshore_types::{
     Attr, COUNTER_BITS, DirEntry, ErrorKind, Ino, MAX_NAME, Query, QueryReply, Sequence, SessionId, SessionInfo, Slice, SliceId,
@@ -91,13 +91,16 @@ fn read_dir(kv: &dyn KvRead, ino: Ino, after: Option<&[u8]>, limit: u32) -> Resu
 }
 
 fn slices(kv: &dyn KvRead, ino: Ino, chunk: u32) -> Result<QueryReply, Fail> {
-    match inode(kv, ino)?.body {
-        Body::File { .. } => {}
+    let ground = match inode(kv, ino)?.body {
+        Body::File { ground, .. } => ground.filter(|_| chunk == 0),
         Body::Directory => return Err(ErrorKind::IsDirectory.into()),
         _ => return Err(ErrorKind::InvalidArgument.into()),
-    }
+    };
     let all = key::chunk(ino, chunk);
     let mut views = Vec::new();
+    if let Some(ground) = ground {
+        views.push(view(kv, ground.piece())?);
+    }
     for row in SharedRead::rows(&kv, &all, &all.end())? {
         let (key, value) = row?;
         views.push(view(kv, decode(key, value)?)?);
@@ -146,7 +149,7 @@ fn a_parent(kv: &dyn KvRead, ino: Ino, inode: &Inode) -> Result<Ino, StorageErro
     }
     let all = key::links(ino);
     match SharedRead::rows(&kv, &all, &all.end())?.next() {
-        Some(row) => Ok(Ino(key_number(row?.0, all.len())?)),
+        Some(row) => Ok(Ino(key_id(row?.0, all.len())?)),
         None => Err(StorageError::damaged(Space::Shared, &all, "an inode of several links has no link rows")),
     }
 }
@@ -177,7 +180,7 @@ pub fn live_slices<'a>(
     let rows = kv.scan(Space::Shared, &key::slice(from), Some(&end))?;
     Ok(rows.map(|row: Row| {
         let (key, value) = row?;
-        Ok((SliceId(key_number(key, 1)?), decode(key, value)?))
+        Ok((SliceId(key_id(key, 1)?), decode(key, value)?))
     }))
 }
 
@@ -217,7 +220,7 @@ fn session_id(key: &[u8]) -> Result<SessionId, StorageError> {
 pub fn orphans(kv: &dyn KvRead, limit: usize) -> Result<Vec<Ino>, StorageError> {
     let all = key::Key::tag(key::ORPHAN_TAG);
     let rows = kv.scan(Space::Shared, &all, Some(&all.end()))?;
-    rows.take(limit).map(|row| Ok(Ino(key_number(row?.0, 1)?))).collect()
+    rows.take(limit).map(|row| Ok(Ino(key_id(row?.0, 1)?))).collect()
 }
 
 /// Whether a slice id was issued by this history to a session that has ended, has closed it, or has named it already

@@ -6,7 +6,7 @@ use crate::digest::RowHasher;
 use crate::header::{digest, header, put_digest, volume};
 use crate::key;
 use crate::kv::{KvWrite, Space, StorageError};
-use crate::row::{SliceRecord, decode, key_number};
+use crate::row::{SliceRecord, decode, key_id};
 use crate::undo::{decode_undo, lowest_reachable, undo_key};
 use farshore_types::{ClusterId, Digest, Ino, LogIndex, SessionId, SliceId, VolumeRecord};
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>)
                 let id = id.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "the key is no session's"))?;
                 changes.events.push(if appeared { Event::SessionOpened(id) } else { Event::SessionEnded(id) });
             }
-            Some(&key::ORPHAN_TAG) if appeared => changes.events.push(Event::Orphaned(Ino(key_number(&key, 1)?))),
+            Some(&key::ORPHAN_TAG) if appeared => changes.events.push(Event::Orphaned(Ino(key_id(&key, 1)?))),
             Some(&key::ROSTER_TAG) => {
                 let cluster = ClusterId(key.get(1).copied().unwrap_or_default());
                 changes.events.push(Event::Roster { cluster, on: appeared });
@@ -136,7 +136,7 @@ fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>)
 fn slice(key: &[u8], value: &[u8]) -> Result<SliceAdded, StorageError> {
     let record: SliceRecord = decode(key, value)?;
     Ok(SliceAdded {
-        id: SliceId(key_number(key, 1)?),
+        id: SliceId(key_id(key, 1)?),
         size: record.size,
         added: record.added,
         time: record.time,

@@ -9,10 +9,9 @@ use crate::digest::RowHasher;
 use crate::header::put_digest;
 use crate::key;
 use crate::kv::{KvRead, KvWrite, Row, Space, StorageError};
-use crate::row::decode;
+use crate::row::{Value, decode};
 use crate::undo::{BeforeImage, encode_undo, undo_key};
 use farshore_types::LogIndex;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -26,7 +25,7 @@ pub(crate) trait SharedRead {
 
     fn rows<'a>(&'a self, from: &[u8], to: &[u8]) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError>;
 
-    fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
+    fn row<T: Value>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
         self.bytes(key)?.map(|bytes| decode(key, bytes)).transpose()
     }
 }

@@ -32,6 +32,9 @@ fn every_row() -> History<Memory> {
     h.op(unlink(dir, "none")).unwrap_err();
     let at = TimeChange::At(Timestamp { secs: -1, nanos: 1 });
     h.op(Op::SetAttr { ino: dir, mode: None, uid: None, gid: None, atime: Some(at), mtime: None }).unwrap();
+    h.make(dir, "empty", NewNode::File);
+    let whole = h.make(dir, "whole", NewNode::File);
+    h.op(commit(whole, vec![slice(SliceId(id.0 + 1), 0, 0, 100)])).unwrap();
     h.control(Control::RosterAdd { cluster: EU }).unwrap();
     h
 }

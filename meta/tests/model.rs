@@ -272,17 +272,25 @@ fn compare_slices(h: &History<Memory>, model: &Model, live: &BTreeSet<SliceId>) 
     assert!(pieces.iter().eq(live), "a live slice has exactly one piece");
 }
 
+/// The packed id of a slot below 31, and the rest.
+fn packed(bytes: &[u8]) -> (Ino, &[u8]) {
+    let (slot, length) = (bytes[0] >> 3, usize::from(bytes[0] & 7));
+    assert!(slot < 31);
+    let counter = bytes[1..=length].iter().fold(0, |counter, byte| counter << 8 | u64::from(*byte));
+    (Ino(Slot(slot.into()).id(counter)), &bytes[1 + length..])
+}
+
 /// Link rows are there for inodes of several names, and tell their directories.
 fn compare_links(h: &History<Memory>, model: &Model) {
     let of_several = model.nodes.keys().filter(|ino| !model.is_directory(**ino) && model.nlink(**ino) > 1);
     let pairs: BTreeSet<(Ino, Ino)> =
         of_several.flat_map(|ino| model.parents_of(*ino).into_iter().map(|parent| (*ino, parent))).collect();
-    let number = |bytes: &[u8]| Ino(u64::from_be_bytes(bytes.try_into().unwrap()));
-    let rows = h
-        .rows(Space::Shared)
-        .into_iter()
-        .filter(|(key, _)| key[0] == b'l')
-        .map(|(key, _)| (number(&key[1..9]), number(&key[9..])));
+    let rows = h.rows(Space::Shared).into_iter().filter(|(key, _)| key[0] == b'l').map(|(key, _)| {
+        let (ino, rest) = packed(&key[1..]);
+        let (parent, rest) = packed(rest);
+        assert!(rest.is_empty());
+        (ino, parent)
+    });
     assert_eq!(rows.collect::<BTreeSet<_>>(), pairs);
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use farshore_meta::kv::{Memory, Store};
+use farshore_meta::kv::{Memory, Space, Store};
 use farshore_meta::{MAX_COMMIT_SLICES, issued_to_ended, live_slices, slice_record};
 use farshore_types::*;
 use support::*;
@@ -69,6 +69,37 @@ fn a_slice_goes_when_a_later_one_hides_it_whole() {
     assert_eq!(h.query(Query::StatFs), Ok(QueryReply::StatFs { used_bytes: 150, used_inodes: 2, block_size: BLOCK }));
 }
 
+/// Bytes of keys and values, and rows, of what the step added.
+fn added(h: &mut History<Memory>, step: impl FnOnce(&mut History<Memory>)) -> (usize, usize) {
+    const OF_FILES: &[u8] = b"ielocs";
+    let rows = |h: &History<Memory>| {
+        let rows = h.rows(Space::Shared).into_iter().filter(|(key, _)| OF_FILES.contains(&key[0]));
+        rows.map(|(key, value)| key.len() + value.len()).collect::<Vec<_>>()
+    };
+    let before = rows(h);
+    step(h);
+    let after = rows(h);
+    (after.iter().sum::<usize>() - before.iter().sum::<usize>(), after.len() - before.len())
+}
+
+#[test]
+fn a_file_of_one_block_has_three_rows_of_less_than_a_hundred_bytes() {
+    let mut h = History::in_memory();
+    let file = h.make(Ino::ROOT, "f", NewNode::File);
+    let id = h.alloc(ALICE, 4);
+    let more = added(&mut h, |h| {
+        let other = h.make(Ino::ROOT, "sixteen bytes..g", NewNode::File);
+        h.op(commit(other, vec![slice(id, 0, 0, BLOCK)])).unwrap();
+    });
+    assert!(more.0 < 80 && more.1 == 3, "{more:?}");
+    let in_a_row = added(&mut h, |h| {
+        h.op(commit(file, vec![slice(SliceId(id.0 + 1), 0, 1, 10)])).unwrap();
+        h.op(commit(file, vec![slice(SliceId(id.0 + 2), 0, 0, 5)])).unwrap();
+    });
+    assert_eq!(in_a_row.1, 4, "a piece that lies above another has a row, also at the first byte");
+    assert_eq!(shape(&h, file, 0), [(id.0 + 1, 1, 10), (id.0 + 2, 0, 5)]);
+}
+
 #[test]
 fn truncate_drops_what_lies_beyond_and_hides_what_reaches_beyond() {
     let (mut h, file) = with_file();
@@ -107,6 +138,12 @@ fn law_10_a_commit_is_idempotent_by_slice_id_and_other_content_is_a_conflict() {
         (other, slice(id, 0, 10, 100)),
     ] {
         assert_eq!(h.op(commit(ino, vec![slice])), Err(ErrorKind::SliceConflict));
+    }
+    let whole = slice(SliceId(id.0 + 2), 0, 0, 100);
+    h.op(commit(other, vec![whole.clone()])).unwrap();
+    assert!(h.apply_op(BOB, commit(other, vec![whole.clone()])).changes.added.is_empty());
+    for slice in [NewSlice { position: 1, ..whole.clone() }, NewSlice { chunk: 1, ..whole }] {
+        assert_eq!(h.op(commit(other, vec![slice])), Err(ErrorKind::SliceConflict));
     }
     h.op(commit(file, vec![slice(SliceId(id.0 + 1), 0, 0, 200)])).unwrap();
     assert_eq!(

@@ -15,6 +15,13 @@ impl Timestamp {
     pub fn from_log_time(time: crate::LogTime) -> Self {
         Timestamp { secs: (time.0 / 1_000_000) as i64, nanos: (time.0 % 1_000_000) as u32 * 1000 }
     }
+
+    /// The time of an entry that [`Timestamp::from_log_time`] gave; `None` when no entry's time gives this.
+    pub fn to_log_time(self) -> Option<crate::LogTime> {
+        let micros = u64::try_from(self.secs).ok()?.checked_mul(1_000_000)?.checked_add(u64::from(self.nanos / 1000))?;
+        let time = crate::LogTime(micros);
+        (Timestamp::from_log_time(time) == self).then_some(time)
+    }
 }
 
 /// What an inode is.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub const NAME: &str = "engine-a";
 /// Until a node must serve.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, clap::Args)]
@@ -97,17 +97,14 @@ pub async fn start(directory: &Path) -> Result<Start, EngineError> {
     let client = AdminClient::new(VOLUME, Duration::from_secs(5));
     loop {
         let health = client.call(&listen.to_string(), &AdminCall::Health).await;
-        if let Ok(AdminAnswer::Health(health)) = health
-            && health.is_leader
-            && health.ready
-        {
+        if matches!(&health, Ok(AdminAnswer::Health(health)) if health.is_leader && health.ready) {
             break;
         }
         if let Some(status) = child.0.try_wait().doing("wait for the node")? {
             return Err(EngineError::new("start a node", format!("it ended with {status}")));
         }
         if begun.elapsed() > PATIENCE {
-            return Err(EngineError::new("start a node", "it does not serve"));
+            return Err(EngineError::new("start a node", format!("it does not serve: {health:?}")));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> Result<Size, EngineError> {
 
 /// A node's directory with so many files, and a checkpoint of it, from which its empty log goes on.
 fn fill(directory: &Path, load: &LoadArgs, files: u64) -> Result<(Rate, f64), EngineError> {
-    let disk = boot::open(directory, &node::identity(), false, true).doing("make the node's directory")?;
+    let disk = boot::open(directory, &node::identity(), true, true).doing("make the node's directory")?;
     let mut cluster = Cluster::new(US, disk.store, true, "127.0.0.1:9");
     let made = Load::begin(load.clone(), &mut cluster)?.run(&mut cluster, files)?;
     let begun = Instant::now();

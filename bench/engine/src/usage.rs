@@ -1,9 +1,7 @@
 //! What a state weighs: rows by kind, and pages by space, as LMDB keeps them.
 
 use crate::error::{Doing, EngineError};
-use farshore_meta::kv::{KvRead, Lmdb, Space, Store};
-use heed::types::Bytes;
-use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions};
+use farshore_meta::kv::{KvRead, Lmdb, Pages, Space, Store};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -18,14 +16,22 @@ pub struct Kind {
     pub bytes_per_file: f64,
 }
 
+/// One tree of pages; the file has free pages besides.
+#[derive(Debug, Serialize)]
+pub struct TableUsage {
+    pub page_bytes: u64,
+    pub depth: u32,
+    pub bytes_per_file: f64,
+}
+
 /// One space.
 #[derive(Debug, Serialize)]
 pub struct SpaceUsage {
     pub rows: u64,
-    /// Pages of the tree times their size; the file has free pages besides.
+    /// Of its tables.
     pub page_bytes: u64,
-    pub depth: u32,
     pub bytes_per_file: f64,
+    pub tables: BTreeMap<&'static str, TableUsage>,
     pub kinds: BTreeMap<String, Kind>,
 }
 
@@ -50,15 +56,18 @@ const NAMES: [(Space, &str); 3] = [(Space::Shared, "shared"), (Space::Undo, "und
 /// Measures the state in a directory that nobody has open.
 pub fn measure(state: &Path, files: u64) -> Result<Usage, EngineError> {
     let mut spaces = BTreeMap::new();
-    let pages = pages(state)?;
     {
         let store = Lmdb::open(state).doing("open the state")?;
+        let pages = store.pages().doing("read the state")?;
         let kv = store.read().doing("read the state")?;
-        for ((space, name), (page_bytes, depth)) in NAMES.into_iter().zip(pages) {
+        for (space, name) in NAMES {
+            let of_space = pages.iter().filter(|(_, of_table, _)| *of_table == space);
+            let tables: BTreeMap<_, _> = of_space.map(|(name, _, pages)| (*name, table(*pages, files))).collect();
+            let page_bytes = tables.values().map(|table| table.page_bytes).sum();
             let kinds = kinds(&*kv, space, files)?;
             let rows = kinds.values().map(|kind| kind.rows).sum();
             let bytes_per_file = page_bytes as f64 / files as f64;
-            spaces.insert(name, SpaceUsage { rows, page_bytes, depth, bytes_per_file, kinds });
+            spaces.insert(name, SpaceUsage { rows, page_bytes, bytes_per_file, tables, kinds });
         }
     }
     let about = std::fs::metadata(state.join("data.mdb")).doing("look at the state's file")?;
@@ -76,6 +85,10 @@ pub fn measure(state: &Path, files: u64) -> Result<Usage, EngineError> {
         row_bytes_per_file_without_undo: lasting_rows,
         spaces,
     })
+}
+
+fn table(pages: Pages, files: u64) -> TableUsage {
+    TableUsage { page_bytes: pages.bytes, depth: pages.depth, bytes_per_file: pages.bytes as f64 / files as f64 }
 }
 
 fn kinds(kv: &dyn KvRead, space: Space, files: u64) -> Result<BTreeMap<String, Kind>, EngineError> {
@@ -97,33 +110,4 @@ fn kinds(kv: &dyn KvRead, space: Space, files: u64) -> Result<BTreeMap<String, K
         kind.bytes_per_file = (kind.key_bytes + kind.value_bytes) as f64 / files as f64;
     }
     Ok(kinds)
-}
-
-/// Bytes in pages, and the depth of the tree, of each space.
-fn pages(state: &Path) -> Result<Vec<(u64, u32)>, EngineError> {
-    let mut options = EnvOpenOptions::new();
-    options.max_dbs(NAMES.len() as u32);
-    // SAFETY: read only, of a state that nobody writes while it is measured.
-    let env = unsafe { options.flags(EnvFlags::READ_ONLY).open(state) }.doing("open the state's file")?;
-    let txn = env.read_txn().doing("read the state's file")?;
-    let opened = env
-        .open_databases_and_commit(txn, |opener, txn| {
-            let open = |name| opener.open_database::<Bytes, Bytes>(txn, Some(name));
-            let (Some(shared), Some(undo), Some(local)) = (open(NAMES[0].1)?, open(NAMES[1].1)?, open(NAMES[2].1)?) else {
-                return Ok(CommitOrAbort::Abort(()));
-            };
-            Ok::<_, heed::Error>(CommitOrAbort::Commit((shared, undo, local)))
-        })
-        .doing("read the state's file")?;
-    let Some((shared, undo, local)) = opened.commit() else {
-        return Err(EngineError::new("read the state's file", "it lacks a table"));
-    };
-    let txn = env.read_txn().doing("read the state's file")?;
-    let mut pages = vec![];
-    for table in [shared, undo, local] {
-        let stat = table.stat(&txn).doing("read the state's file")?;
-        let count = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
-        pages.push((count as u64 * u64::from(stat.page_size), stat.depth));
-    }
-    Ok(pages)
 }

@@ -2,14 +2,15 @@
 //!
 //! Content is a list of pieces a chunk; later pieces lie above earlier ones. A live slice has exactly one piece: a piece is
 //! never split, it goes as a whole when one later piece covers all of it or the file ends before it, and then the slice is
-//! dropped. Work of one entry is bounded by what it drops; whoever proposes large truncates and purges paces them.
+//! dropped. A piece at a file's first byte that lies on nothing is its ground and stands in the inode, all others have rows.
+//! Work of one entry is bounded by what it drops; whoever proposes large truncates and purges paces them.
 
 use super::tree::MODE_BITS;
 use super::{Apply, Fail};
 use crate::change::{SliceAdded, SliceDropped, Touched};
 use crate::key::{self, Key};
 use crate::kv::{Space, StorageError};
-use crate::row::{Body, Inode, Piece, SliceRecord, Window, decode, encode, key_number};
+use crate::row::{Body, Ground, Inode, Piece, SliceRecord, Window, decode, encode, key_id};
 use crate::txn::SharedRead;
 use farshore_types::{
     BucketId, CHUNK_SIZE, ErrorKind, Ino, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp,
@@ -71,8 +72,8 @@ impl Apply<'_> {
         clear_set_id: bool,
     ) -> Result<Reply, Fail> {
         let mut inode = self.inode(ino)?;
-        let mut size = file_size(&inode)?;
-        let new = self.check_slices(session, window, ino, slices)?;
+        let (mut size, mut ground) = file_content(&inode)?;
+        let new = self.check_slices(session, window, (ino, ground), slices)?;
         if new.is_empty() {
             return Ok(Reply::Attr(inode.attr(ino)));
         }
@@ -81,12 +82,18 @@ impl Apply<'_> {
             self.consume_slice(session, window, slice.id)?;
             let start = u64::from(slice.chunk) * CHUNK_SIZE + u64::from(slice.position);
             if start < size {
-                self.drop_covered(ino, slice)?;
+                self.drop_covered(ino, slice, &mut ground)?;
+            }
+            if start == 0 && ground.is_none() && (size == 0 || self.has_no_pieces(key::chunk(ino, 0))?) {
+                ground = Some(Ground { slice: slice.id, length: slice.size });
+            } else {
+                let piece = Piece { position: slice.position, length: slice.size, offset: 0, slice: slice.id };
+                self.put_piece(ino, slice.chunk, piece)?;
             }
             self.add_slice(ino, slice, origin)?;
             size = size.max(start + u64::from(slice.size));
         }
-        inode.body = Body::File { size };
+        inode.body = Body::File { size, ground };
         if clear_set_id {
             inode.mode &= !SET_UID;
             // Without group execution the bit asks for mandatory locks, and a write leaves it.
@@ -103,7 +110,7 @@ impl Apply<'_> {
         &self,
         session: SessionId,
         window: &Window,
-        ino: Ino,
+        (ino, ground): (Ino, Option<Ground>),
         slices: &'s [NewSlice],
     ) -> Result<Vec<&'s NewSlice>, Fail> {
         let block_size = self.volume.as_ref().ok_or(ErrorKind::NotFound)?.block_size;
@@ -116,7 +123,7 @@ impl Apply<'_> {
             check_shape(slice, block_size)?;
             ids.push(slice.id);
             match self.txn.row::<SliceRecord>(&key::slice(slice.id))? {
-                Some(known) => self.check_same(ino, slice, &known)?,
+                Some(known) => self.check_same((ino, ground), slice, &known)?,
                 None if !self.header.slot_is_open(slice.id.slot()) => return Err(ErrorKind::SliceOfOlderEpoch.into()),
                 None if self.issued_range(session, slice.id)?.is_none() => return Err(ErrorKind::InvalidArgument.into()),
                 None => new.push(slice),
@@ -132,22 +139,24 @@ impl Apply<'_> {
     }
 
     /// Whether a slice that is named already is named with the same content and at the same place.
-    fn check_same(&self, ino: Ino, slice: &NewSlice, known: &SliceRecord) -> Result<(), Fail> {
+    fn check_same(&self, (ino, ground): (Ino, Option<Ground>), slice: &NewSlice, known: &SliceRecord) -> Result<(), Fail> {
         let same = (known.ino, known.chunk, known.size) == (ino, slice.chunk, slice.size) && known.checksums == slice.checksums;
-        if same && self.piece_of(slice.id, known)?.1.position == slice.position {
-            return Ok(());
+        if !same {
+            return Err(ErrorKind::SliceConflict.into());
         }
-        Err(ErrorKind::SliceConflict.into())
+        let is_ground = ground.is_some_and(|ground| ground.slice == slice.id);
+        let position = if is_ground { 0 } else { self.piece_of(slice.id, known)?.position };
+        if position == slice.position { Ok(()) } else { Err(ErrorKind::SliceConflict.into()) }
     }
 
-    /// The one piece of a live slice.
-    fn piece_of(&self, id: SliceId, record: &SliceRecord) -> Result<Keyed, StorageError> {
-        let of_entry = key::chunk(record.ino, record.chunk).with(&record.added.0.to_be_bytes());
+    /// The one piece of a live slice that has a row.
+    fn piece_of(&self, id: SliceId, record: &SliceRecord) -> Result<Piece, StorageError> {
+        let of_entry = key::pieces_of_entry(record.ino, record.chunk, record.added);
         for row in self.txn.rows(&of_entry, &of_entry.end())? {
             let (key, value) = row?;
             let piece: Piece = decode(key, value)?;
             if piece.slice == id {
-                return Ok((key.to_vec(), piece));
+                return Ok(piece);
             }
         }
         Err(StorageError::damaged(Space::Shared, &key::slice(id), "the slice has no piece"))
@@ -161,8 +170,7 @@ impl Apply<'_> {
     }
 
     fn add_slice(&mut self, ino: Ino, slice: &NewSlice, origin: Option<BucketId>) -> Result<(), StorageError> {
-        let NewSlice { chunk, position, id, size, ref checksums } = *slice;
-        self.put_piece(ino, chunk, Piece { position, length: size, offset: 0, slice: id })?;
+        let NewSlice { chunk, id, size, ref checksums, .. } = *slice;
         let (added, time) = (self.index, self.header.time);
         let record = SliceRecord { added, time, size, origin, checksums: checksums.clone(), ino, chunk };
         self.txn.put_new(&key::slice(id), encode(&record))?;
@@ -185,9 +193,16 @@ impl Apply<'_> {
         self.pieces(&prefix, &prefix.end())
     }
 
+    fn has_no_pieces(&self, prefix: Key) -> Result<bool, StorageError> {
+        Ok(self.txn.rows(&prefix, &prefix.end())?.next().transpose()?.is_none())
+    }
+
     /// Removes the pieces that the new slice hides completely.
-    fn drop_covered(&mut self, ino: Ino, slice: &NewSlice) -> Result<(), StorageError> {
+    fn drop_covered(&mut self, ino: Ino, slice: &NewSlice, ground: &mut Option<Ground>) -> Result<(), StorageError> {
         let end = slice.position + slice.size;
+        if slice.chunk == 0 && slice.position == 0 {
+            self.drop_ground(ground, |ground| ground.length <= end)?;
+        }
         for (key, piece) in self.pieces_of(key::chunk(ino, slice.chunk))? {
             if piece.position >= slice.position && piece.position + piece.length <= end {
                 self.drop_piece(&key, piece)?;
@@ -196,12 +211,19 @@ impl Apply<'_> {
         Ok(())
     }
 
+    fn drop_ground(&mut self, ground: &mut Option<Ground>, goes: impl FnOnce(&Ground) -> bool) -> Result<(), StorageError> {
+        match ground.take_if(|ground| goes(ground)) {
+            Some(ground) => self.drop_slice(ground.slice),
+            None => Ok(()),
+        }
+    }
+
     fn drop_piece(&mut self, key: &[u8], piece: Piece) -> Result<(), StorageError> {
         self.txn.delete(key)?;
-        let id = piece.slice;
-        if id == SliceId::HOLE {
-            return Ok(());
-        }
+        if piece.slice == SliceId::HOLE { Ok(()) } else { self.drop_slice(piece.slice) }
+    }
+
+    fn drop_slice(&mut self, id: SliceId) -> Result<(), StorageError> {
         let key = key::slice(id);
         let record: Option<SliceRecord> = self.txn.row(&key)?;
         let SliceRecord { added, size, origin, .. } =
@@ -214,14 +236,14 @@ impl Apply<'_> {
 
     pub(super) fn truncate(&mut self, ino: Ino, size: u64) -> Result<Reply, Fail> {
         let mut inode = self.inode(ino)?;
-        let old_size = file_size(&inode)?;
+        let (old_size, mut ground) = file_content(&inode)?;
         if size > MAX_FILE_SIZE {
             return Err(ErrorKind::FileTooLarge.into());
         }
         if size < old_size {
-            self.cut(ino, size)?;
+            self.cut(ino, size, &mut ground)?;
         }
-        inode.body = Body::File { size };
+        inode.body = Body::File { size, ground };
         inode.modified(self.now, self.index);
         self.put_inode(ino, &inode)?;
         self.touch(Touched::Inode(ino));
@@ -229,12 +251,17 @@ impl Apply<'_> {
     }
 
     /// Drops what lies wholly beyond `size`, and lays a hole over what reaches beyond it: a later end must show zeros.
-    fn cut(&mut self, ino: Ino, size: u64) -> Result<(), StorageError> {
+    fn cut(&mut self, ino: Ino, size: u64, ground: &mut Option<Ground>) -> Result<(), StorageError> {
         let chunk = u32::try_from(size / CHUNK_SIZE).expect("bounded by MAX_FILE_SIZE");
         let position = u32::try_from(size % CHUNK_SIZE).expect("bounded by CHUNK_SIZE");
         let mut reach = position;
+        if size == 0 {
+            self.drop_ground(ground, |_| true)?;
+        } else if let Some(ground) = ground.filter(|_| chunk == 0) {
+            reach = reach.max(ground.length);
+        }
         for (key, piece) in self.pieces(&key::chunk(ino, chunk), &key::pieces(ino).end())? {
-            if key_chunk(&key)? > chunk || piece.position >= position {
+            if key_chunk(ino, &key)? > chunk || piece.position >= position {
                 self.drop_piece(&key, piece)?;
             } else if piece.slice != SliceId::HOLE {
                 reach = reach.max(piece.position + piece.length);
@@ -252,7 +279,11 @@ impl Apply<'_> {
         if self.txn.bytes(&orphan)?.is_none() {
             return Ok(());
         }
-        assert_eq!(self.named_inode(ino)?.nlink, 0, "an orphan has no name");
+        let inode = self.named_inode(ino)?;
+        assert_eq!(inode.nlink, 0, "an orphan has no name");
+        if let Body::File { ground: Some(ground), .. } = inode.body {
+            self.drop_slice(ground.slice)?;
+        }
         for (key, piece) in self.pieces_of(key::pieces(ino))? {
             self.drop_piece(&key, piece)?;
         }
@@ -264,18 +295,19 @@ impl Apply<'_> {
     }
 }
 
-/// The length of a file; what is none has no content.
-fn file_size(inode: &Inode) -> Result<u64, Fail> {
+/// The length of a file and its ground; what is no file has no content.
+fn file_content(inode: &Inode) -> Result<(u64, Option<Ground>), Fail> {
     match inode.body {
-        Body::File { size } => Ok(size),
+        Body::File { size, ground } => Ok((size, ground)),
         Body::Directory => Err(ErrorKind::IsDirectory.into()),
         _ => Err(ErrorKind::InvalidArgument.into()),
     }
 }
 
-/// The chunk in the key of a piece: tag, inode, chunk.
-fn key_chunk(key: &[u8]) -> Result<u32, StorageError> {
-    Ok((key_number(key, 5)? & u64::from(u32::MAX)) as u32)
+/// The chunk in the key of a piece of this inode.
+fn key_chunk(ino: Ino, key: &[u8]) -> Result<u32, StorageError> {
+    let chunk = key_id(key, key::pieces(ino).len())?;
+    u32::try_from(chunk).map_err(|_| StorageError::damaged(Space::Shared, key, "the key of a piece has no chunk"))
 }
 
 fn check_shape(slice: &NewSlice, block_size: u32) -> Result<(), Fail> {

@@ -28,7 +28,7 @@ fn with_full_inodes(kv: &mut dyn KvWrite, test: impl FnOnce(&mut Apply)) {
         (Ino::ROOT, inode(Body::Directory, 4)),
         (Ino(49), inode(Body::Directory, 2)),
         (FULL, inode(Body::Directory, MAX_LINKS)),
-        (FILE, inode(Body::File { size: 0 }, MAX_LINKS)),
+        (FILE, inode(Body::File { size: 0, ground: None }, MAX_LINKS)),
     ] {
         apply.put_inode(ino, &inode).unwrap();
     }

@@ -6,7 +6,7 @@ use super::{Apply, Fail};
 use crate::change::{Event, Touched};
 use crate::key;
 use crate::kv::{Space, StorageError};
-use crate::row::{Body, Dentry, Inode, encode, key_number};
+use crate::row::{Body, Dentry, Inode, encode, key_id};
 use crate::txn::SharedRead;
 use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply};
 
@@ -220,13 +220,13 @@ impl Apply<'_> {
             return Err(StorageError::damaged(Space::Shared, &all, "one link is left, and not one row"));
         };
         self.txn.delete(row)?;
-        Ok(Ino(key_number(row, all.len())?))
+        Ok(Ino(key_id(row, all.len())?))
     }
 }
 
 fn new_body(node: &NewNode) -> Result<Body, Fail> {
     Ok(match node {
-        NewNode::File => Body::File { size: 0 },
+        NewNode::File => Body::File { size: 0, ground: None },
         NewNode::Directory => Body::Directory,
         NewNode::Symlink(target) if target.len() > MAX_SYMLINK => return Err(ErrorKind::NameTooLong.into()),
         NewNode::Symlink(target) if target.is_empty() || target.contains(&0) => return Err(ErrorKind::InvalidArgument.into()),

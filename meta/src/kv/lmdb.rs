@@ -1,12 +1,15 @@
-//! The store of a node: one LMDB environment with a named database for each space.
+//! The store of a node: one LMDB environment with a named database for each space, and one more for each kind of shared row
+//! of which there is one a file: their keys mostly grow. What is put behind the last key of a database is appended: LMDB
+//! then fills its pages, where an insertion would leave them half empty (decision 0032).
 //!
 //! It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
+use crate::key::{ENTRY_TAG, INODE_TAG, SLICE_TAG};
 use heed::types::Bytes;
-use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -14,16 +17,63 @@ use std::path::Path;
 const MAP_SIZE: usize = 1 << 40;
 /// Concurrent read transactions; one more is a storage error.
 const MAX_READERS: u32 = 1024;
-/// One database a space.
-const NAMES: [&str; 3] = ["shared", "undo", "local"];
+/// The databases; the first three are the spaces.
+const NAMES: [&str; TABLES] = ["shared", "undo", "local", "entries", "inodes", "slices"];
+const TABLES: usize = 6;
+/// Which database holds the shared keys from this one on, until the next; in order of keys.
+const SHARED: [([u8; 1], usize); 7] = [
+    ([0], Space::Shared as usize),
+    ([ENTRY_TAG], 3),
+    ([ENTRY_TAG + 1], Space::Shared as usize),
+    ([INODE_TAG], 4),
+    ([INODE_TAG + 1], Space::Shared as usize),
+    ([SLICE_TAG], 5),
+    ([SLICE_TAG + 1], Space::Shared as usize),
+];
 
 type Table = Database<'static, Bytes, Bytes>;
+type Tables = [Table; TABLES];
+
+/// The database that holds a key.
+fn table_of(space: Space, key: &[u8]) -> usize {
+    match space {
+        Space::Shared => SHARED.iter().rev().find(|(from, _)| from.as_slice() <= key).map_or(0, |(_, table)| *table),
+        _ => space as usize,
+    }
+}
+
+/// A database with the keys, from (inclusive) and to (exclusive), that are asked of it.
+type Part<'r> = (usize, &'r [u8], Option<&'r [u8]>);
+
+/// The databases that hold a range, in order of keys.
+fn parts<'r>(space: Space, from: &'r [u8], to: Option<&'r [u8]>) -> Vec<Part<'r>> {
+    if space != Space::Shared {
+        return vec![(space as usize, from, to)];
+    }
+    let ends = SHARED.iter().skip(1).map(|(key, _)| Some(key.as_slice())).chain([None]);
+    let clipped = SHARED.iter().zip(ends).map(|((start, table), end)| {
+        let to = match (to, end) {
+            (Some(to), Some(end)) => Some(to.min(end)),
+            (to, end) => to.or(end),
+        };
+        (*table, from.max(start.as_slice()), to)
+    });
+    clipped.filter(|(_, from, to)| to.is_none_or(|to| *from < to)).collect()
+}
+
+/// Pages of a database that hold rows; freed ones lie in the file besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    pub bytes: u64,
+    /// Of the tree.
+    pub depth: u32,
+}
 
 /// The store on disk.
 #[derive(Clone)]
 pub struct Lmdb {
     env: Env<WithoutTls>,
-    tables: [Table; 3],
+    tables: Tables,
 }
 
 fn backend(error: heed::Error) -> StorageError {
@@ -43,21 +93,33 @@ impl Lmdb {
         let txn = env.write_txn().map_err(backend)?;
         let tables = env
             .create_databases_and_commit(txn, |opener, txn| {
-                let shared = opener.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
-                let undo = opener.create_database::<Bytes, Bytes>(txn, Some(NAMES[1]))?;
-                let local = opener.create_database::<Bytes, Bytes>(txn, Some(NAMES[2]))?;
-                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((shared, undo, local)))
+                let [shared, undo, local, entries, inodes, slices] =
+                    NAMES.map(|name| opener.create_database::<Bytes, Bytes>(txn, Some(name)));
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([shared?, undo?, local?, entries?, inodes?, slices?]))
             })
             .map_err(backend)?;
-        let Some((shared, undo, local)) = tables.commit() else {
+        let Some(tables) = tables.commit() else {
             unreachable!("the closure above never aborts");
         };
-        Ok(Lmdb { env, tables: [shared, undo, local] })
+        Ok(Lmdb { env, tables })
     }
 
     /// Writes a compact copy of the state, as of now, into a new file: the body of a checkpoint. The caller syncs it.
     pub fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
         self.env.copy_to_path(path, heed::CompactionOption::Enabled).map(drop).map_err(backend)
+    }
+
+    /// What each database takes, by its name and space.
+    pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
+        let txn = self.env.read_txn().map_err(backend)?;
+        let space_of = |table| Space::ALL.into_iter().find(|space| *space as usize == table).unwrap_or(Space::Shared);
+        let all = NAMES.into_iter().zip(&self.tables).enumerate();
+        all.map(|(at, (name, table))| {
+            let stat = table.stat(&txn).map_err(backend)?;
+            let count = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+            Ok((name, space_of(at), Pages { bytes: count as u64 * u64::from(stat.page_size), depth: stat.depth }))
+        })
+        .collect()
     }
 
     /// Flushes the state to disk: only so that a clean stop need not replay, never as a promise.
@@ -74,38 +136,54 @@ impl Store for Lmdb {
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let txn = self.env.write_txn().map_err(backend)?;
-        Ok(Box::new(Writer { txn, tables: &self.tables }))
+        Ok(Box::new(Writer { txn, tables: &self.tables, last: Default::default() }))
     }
 }
 
-fn get<'a>(table: &Table, txn: &'a RoTxn<'_, AnyTls>, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
+fn get<'a>(tables: &Tables, txn: &'a RoTxn<'_, AnyTls>, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
     // LMDB calls a key of a wrong length an error; here it is one that no row has.
-    if check_key(key).is_err() { Ok(None) } else { table.get(txn, key).map_err(backend) }
+    if check_key(key).is_err() { Ok(None) } else { tables[table_of(space, key)].get(txn, key).map_err(backend) }
 }
+
+type Rows<'a> = Box<dyn Iterator<Item = Row<'a>> + 'a>;
 
 fn scan<'a>(
-    table: &Table,
+    tables: &Tables,
     txn: &'a RoTxn<'_, AnyTls>,
+    space: Space,
     from: &[u8],
     to: Option<&[u8]>,
-) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-    match bounds(from, to) {
-        None => Ok(Box::new(std::iter::empty())),
-        Some(range) => Ok(Box::new(table.range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend)))),
+) -> Result<Rows<'a>, StorageError> {
+    let mut rows: Option<Rows> = None;
+    for (table, from, to) in parts(space, from, to) {
+        let Some(range) = bounds(from, to) else { continue };
+        let more = tables[table].range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend));
+        rows = Some(behind(rows, more));
     }
+    Ok(rows.unwrap_or_else(|| Box::new(std::iter::empty())))
 }
 
 fn scan_back<'a>(
-    table: &Table,
+    tables: &Tables,
     txn: &'a RoTxn<'_, AnyTls>,
+    space: Space,
     from: &[u8],
     to: Option<&[u8]>,
-) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-    match bounds(from, to) {
-        None => Ok(Box::new(std::iter::empty())),
-        Some(range) => {
-            Ok(Box::new(table.rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend))))
-        }
+) -> Result<Rows<'a>, StorageError> {
+    let mut rows: Option<Rows> = None;
+    for (table, from, to) in parts(space, from, to).into_iter().rev() {
+        let Some(range) = bounds(from, to) else { continue };
+        let more = tables[table].rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend));
+        rows = Some(behind(rows, more));
+    }
+    Ok(rows.unwrap_or_else(|| Box::new(std::iter::empty())))
+}
+
+/// One database's rows, or behind those of another.
+fn behind<'a>(rows: Option<Rows<'a>>, more: impl Iterator<Item = Row<'a>> + 'a) -> Rows<'a> {
+    match rows {
+        Some(rows) => Box::new(rows.chain(more)),
+        None => Box::new(more),
     }
 }
 
@@ -119,12 +197,12 @@ fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
 
 struct Reader<'s> {
     txn: RoTxn<'s, WithoutTls>,
-    tables: &'s [Table; 3],
+    tables: &'s Tables,
 }
 
 impl KvRead for Reader<'_> {
     fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        get(&self.tables[space as usize], &self.txn, key)
+        get(self.tables, &self.txn, space, key)
     }
 
     fn scan<'a>(
@@ -133,7 +211,7 @@ impl KvRead for Reader<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan(&self.tables[space as usize], &self.txn, from, to)
+        scan(self.tables, &self.txn, space, from, to)
     }
 
     fn scan_back<'a>(
@@ -142,18 +220,37 @@ impl KvRead for Reader<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan_back(&self.tables[space as usize], &self.txn, from, to)
+        scan_back(self.tables, &self.txn, space, from, to)
     }
 }
 
 struct Writer<'s> {
     txn: RwTxn<'s>,
-    tables: &'s [Table; 3],
+    tables: &'s Tables,
+    /// No key of a database lies behind this one; `None`: not looked at yet. Empty: it has no keys.
+    last: [Option<Vec<u8>>; TABLES],
+}
+
+impl Writer<'_> {
+    /// Whether the key lies behind all others of its database; it is taken for put from now on.
+    fn is_last(&mut self, table: usize, key: &[u8]) -> Result<bool, StorageError> {
+        if self.last[table].is_none() {
+            let last = self.tables[table].last(&self.txn).map_err(backend)?;
+            self.last[table] = Some(last.map_or(Vec::new(), |(key, _)| key.to_vec()));
+        }
+        let last = self.last[table].get_or_insert_default();
+        let is_last = key > last.as_slice();
+        if is_last {
+            last.clear();
+            last.extend_from_slice(key);
+        }
+        Ok(is_last)
+    }
 }
 
 impl KvRead for Writer<'_> {
     fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        get(&self.tables[space as usize], &self.txn, key)
+        get(self.tables, &self.txn, space, key)
     }
 
     fn scan<'a>(
@@ -162,7 +259,7 @@ impl KvRead for Writer<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan(&self.tables[space as usize], &self.txn, from, to)
+        scan(self.tables, &self.txn, space, from, to)
     }
 
     fn scan_back<'a>(
@@ -171,25 +268,31 @@ impl KvRead for Writer<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan_back(&self.tables[space as usize], &self.txn, from, to)
+        scan_back(self.tables, &self.txn, space, from, to)
     }
 }
 
 impl KvWrite for Writer<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
         check_key(key)?;
-        self.tables[space as usize].put(&mut self.txn, key, value).map_err(backend)
+        let table = table_of(space, key);
+        let flags = if self.is_last(table, key)? { PutFlags::APPEND } else { PutFlags::empty() };
+        self.tables[table].put_with_flags(&mut self.txn, flags, key, value).map_err(backend)
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
         if check_key(key).is_err() {
             return Ok(());
         }
-        self.tables[space as usize].delete(&mut self.txn, key).map(drop).map_err(backend)
+        self.tables[table_of(space, key)].delete(&mut self.txn, key).map(drop).map_err(backend)
     }
 
     fn clear(&mut self, space: Space) -> Result<(), StorageError> {
-        self.tables[space as usize].clear(&mut self.txn).map_err(backend)
+        for (table, ..) in parts(space, &[], None) {
+            self.tables[table].clear(&mut self.txn).map_err(backend)?;
+            self.last[table] = Some(Vec::new());
+        }
+        Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<(), StorageError> {

@@ -9,7 +9,7 @@
 mod lmdb;
 mod memory;
 
-pub use lmdb::Lmdb;
+pub use lmdb::{Lmdb, Pages};
 pub use memory::Memory;
 
 use std::fmt;

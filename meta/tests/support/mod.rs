@@ -125,7 +125,7 @@ impl<S: Store> History<S> {
             SharedBody::Control(Control::Start { epoch, .. }) => epoch.id,
             _ => header.lineage.head_id(),
         };
-        SharedEntry { epoch, time: LogTime(1_000_000_000_000_000 + header.index.0 * 1001), body }
+        SharedEntry { epoch, time: LogTime(1_790_000_000_000_000 + header.index.0 * 1001), body }
     }
 
     pub fn apply(&mut self, body: SharedBody) -> Applied {

@@ -15,6 +15,8 @@ const WRITERS: u64 = 4;
 /// A kill comes so many milliseconds after the world was whole, at most: while nodes replay, elect and refill.
 const MOMENT_MS: u64 = 1500;
 const SOON: Duration = Duration::from_secs(90);
+/// The mount may live for so long, and for so long more a round, before it is taken for hung.
+const MOUNTED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(20));
 const NODES: [&str; 3] = ["use-a", "use-b", "use-c"];
 /// Checkpoints and purges happen under the kills as well.
 const SHORT: &str = "[log]\ncheckpoint_entries = 400\nretention = \"1MiB\"\n";
@@ -67,7 +69,8 @@ fn law_24_nothing_acknowledged_is_missing_after_kills_at_random_moments() {
     }
     let (rounds, seed) = (from_env("FARSHORE_KILLS", ROUNDS), from_env("FARSHORE_SEED", 1));
     let world = World::start_with(WorldOptions::default(), SHORT);
-    let mount = world.mount(MountSpec { name: "writer", ..MountSpec::default() });
+    let within = MOUNTED.0 + MOUNTED.1 * rounds as u32;
+    let mount = world.mount(MountSpec { name: "writer", within: Some(within), ..MountSpec::default() });
     let notes = world.scratch("notes");
     let stop = notes.join("stop");
     let start = |writer| Writer::start(&mount.join(format!("w{writer}")), notes.join(format!("w{writer}")), &stop);
