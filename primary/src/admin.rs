@@ -111,7 +111,23 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 Ok(AdminAnswer::Done)
             }
             AdminCall::Identity { region } => self.identity(&region),
+            AdminCall::Rewind { to } => self.rewind(LogIndex(to)).await,
         }
+    }
+
+    /// Law 20. A primary's history is what others follow: it goes back only as a part of a failback.
+    async fn rewind(self: &Arc<Self>, to: LogIndex) -> Result<AdminAnswer, Failure> {
+        let (header, lowest, home) = {
+            let kv = self.read()?;
+            (farshore_meta::header(&*kv)?, farshore_meta::lowest_reachable(&*kv)?, local::home_volume(&*kv)?.is_some())
+        };
+        if !home || self.is_primary(&header) {
+            return Err(Failure::Message("only a mirror goes back and follows again; this cluster writes the volume".to_owned()));
+        }
+        if !(lowest..=header.index).contains(&to) {
+            return Err(Failure::Message(format!("it can go back to an index from {lowest} to {}, not to {to}", header.index)));
+        }
+        accepted(self.propose(&Proposal::Rewind { to, lineage: header.lineage }).await?)
     }
 
     async fn local(self: &Arc<Self>, op: LocalOp) -> Result<AdminAnswer, Failure> {

@@ -61,6 +61,10 @@ pub enum AdminCall {
     },
     /// Drains leadership to another node (before a planned stop).
     StepDown,
+    /// Takes a mirror back to an index that its before-images reach; it follows on from there.
+    Rewind {
+        to: u64,
+    },
     /// The identity that the region's bucket must carry (law 12).
     Identity {
         region: String,

@@ -1,7 +1,7 @@
 //! Real processes, started, killed and watched: the harness of the tests in `tests/live`.
 //!
-//! It knows the binary's command line and its directory, and nothing of the crates behind them: what it finds true, a
-//! user finds true. Worlds run one at a time, each in a directory and on ports of its own, and leave nothing behind,
+//! It knows the binary's command line, its directory and its wire, and nothing of the crates behind them: what it finds
+//! true, a user finds true. Worlds run one at a time, each in a directory and on ports of its own, and leave nothing behind,
 //! also when a test fails: processes are killed, mounts are taken away, and the ends of all logs are printed.
 //!
 //! Everything waits with a bound. A mount has a watchdog that aborts its connection, since a process that waits for a
@@ -11,8 +11,10 @@
 
 pub mod binary;
 pub mod blocks;
+mod caller;
 pub mod differential;
 pub mod document;
+pub mod flush;
 pub mod fuse;
 pub mod load;
 pub mod loopdisk;
@@ -25,6 +27,7 @@ mod topology;
 pub mod tree;
 pub mod world;
 
+pub use caller::Caller;
 pub use loopdisk::{LoopDisk, require_loop_disks};
 pub use mount::{Mount, MountSpec};
 pub use random::Random;

@@ -13,6 +13,8 @@ mod linear;
 mod measure;
 mod members;
 mod mirror;
+mod once;
 mod posix;
 mod restart;
+mod rewind;
 mod snapshots;

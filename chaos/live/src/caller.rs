@@ -1,0 +1,137 @@
+//! A client that says every frame itself: one that can say a request again of which it has, or has not, heard the answer.
+
+use crate::{World, wait_for};
+use farshore_types::{Op, Outcome, Query, QueryReply, SessionInfo};
+use farshore_wire::v1::{self, client_frame::Frame as Send, server_frame::Frame as Recv};
+use farshore_wire::{decode, encode, header};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+
+const VOLUME: &str = "demo";
+const SOON: Duration = Duration::from_secs(60);
+/// How long a node may take for an answer; one that is dead does not.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FRAMES: usize = 16;
+
+/// A writer's session in the volume of a [`World`].
+pub struct Caller<'w> {
+    world: &'w World,
+    runtime: Runtime,
+    session: [u8; 16],
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    out: mpsc::Sender<v1::ClientFrame>,
+    inbound: Streaming<v1::ServerFrame>,
+}
+
+impl<'w> Caller<'w> {
+    /// Opens the session at the node that leads the region's cluster.
+    pub fn open(world: &'w World, region: &str, session: [u8; 16]) -> Caller<'w> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let mut caller = Caller { world, runtime, session, stream: None };
+        caller.connect(region, false);
+        caller
+    }
+
+    /// Goes on at the node that leads now.
+    pub fn resume(&mut self, region: &str) {
+        self.stream = None;
+        self.connect(region, true);
+    }
+
+    fn connect(&mut self, region: &str, resumes: bool) {
+        let stream = wait_for("a session at the leader", SOON, || {
+            let leader = self.world.leader(region)?;
+            let status = self.world.status();
+            let nodes = status["nodes"].as_array()?;
+            let address = nodes.iter().find(|node| node["name"] == *leader)?["address"].as_str()?;
+            self.runtime.block_on(dial(address, self.session, resumes))
+        });
+        self.stream = Some(stream);
+    }
+
+    fn send(&mut self, frame: Send) {
+        let stream = self.stream.as_ref().expect("it is connected");
+        let frame = v1::ClientFrame { frame: Some(frame) };
+        self.runtime.block_on(stream.out.send(frame)).expect("the stream takes frames");
+    }
+
+    /// Sends requests, numbered from `first`, and does not wait; all before them are acknowledged up to `acknowledged`.
+    pub fn say(&mut self, acknowledged: u64, first: u64, ops: &[Op]) {
+        let requests = (first..).zip(ops).map(|(sequence, op)| v1::Request { sequence, op: encode(op), open: false }).collect();
+        self.send(Send::Requests(v1::Requests { acknowledged, requests }));
+    }
+
+    /// Sends requests, numbered from `first`, and waits for all answers.
+    pub fn ask(&mut self, acknowledged: u64, first: u64, ops: &[Op]) -> Vec<Outcome> {
+        self.say(acknowledged, first, ops);
+        let mut answers = BTreeMap::new();
+        while answers.len() < ops.len() {
+            let Recv::Replies(replies) = self.receive() else { continue };
+            for reply in replies.replies.into_iter().filter(|reply| reply.sequence >= first) {
+                answers.insert(reply.sequence, decode::<Outcome>(&reply.outcome).expect("an outcome"));
+            }
+        }
+        answers.into_values().collect()
+    }
+
+    pub fn query(&mut self, query: &Query) -> QueryReply {
+        const ID: u64 = 1;
+        self.send(Send::Queries(v1::Queries { queries: vec![v1::QueryRequest { id: ID, query: encode(query) }] }));
+        loop {
+            let Recv::Answers(answers) = self.receive() else { continue };
+            let Some(answer) = answers.answers.into_iter().find(|answer| answer.id == ID) else { continue };
+            let result: Result<QueryReply, farshore_types::ErrorKind> = decode(&answer.result).expect("an answer");
+            return result.unwrap_or_else(|kind| panic!("{query:?}: {kind:?}"));
+        }
+    }
+
+    fn receive(&mut self) -> Recv {
+        let stream = self.stream.as_mut().expect("it is connected");
+        let message = async { tokio::time::timeout(PATIENCE, stream.inbound.message()).await };
+        let message = self.runtime.block_on(message).expect("the node answers in time").expect("the stream holds");
+        message.and_then(|message| message.frame).expect("the node goes on")
+    }
+}
+
+/// A stream whose hello was welcomed; `None`: not now.
+async fn dial(address: &str, session: [u8; 16], resumes: bool) -> Option<Stream> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a node has an address");
+    let channel = endpoint.connect_timeout(PATIENCE).connect().await.ok()?;
+    let mut client = v1::session_client::SessionClient::new(channel);
+    let (out, outgoing) = mpsc::channel(FRAMES);
+    let info = SessionInfo { host: "live".to_owned(), mount: String::new(), options: String::new(), bucket: None };
+    let hello = v1::Hello {
+        header: Some(header(VOLUME, 0)),
+        session: session.to_vec().into(),
+        kind: v1::hello::Kind::Writer.into(),
+        info: encode(&info),
+        resumes,
+        ..Default::default()
+    };
+    out.try_send(v1::ClientFrame { frame: Some(Send::Hello(hello)) }).expect("the queue is new and empty");
+    let first = async {
+        let mut inbound = client.open(ReceiverStream::new(outgoing)).await.ok()?.into_inner();
+        let first = inbound.message().await.ok()??;
+        Some((inbound, first.frame?))
+    };
+    match tokio::time::timeout(PATIENCE, first).await.ok()?? {
+        (inbound, Recv::Welcome(_)) => Some(Stream { out, inbound }),
+        (_, Recv::Refused(refused)) => {
+            assert!(
+                !matches!(refused.kind(), v1::refused::Kind::SessionLost | v1::refused::Kind::Stale),
+                "the session is gone: {}",
+                refused.text
+            );
+            None
+        }
+        _ => None,
+    }
+}

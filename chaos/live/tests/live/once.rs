@@ -1,0 +1,131 @@
+//! Exactly once on real processes (issue point 1; law 10): the leader is killed with an answer under way, for each verb.
+
+use crate::disks::wait_equal;
+use farshore_live::{Caller, Random, World, WorldOptions};
+use farshore_types::*;
+use std::time::Duration;
+
+const REGION: &str = "us-east";
+/// The leader is killed so long after the request was sent, in microseconds, at most: before, while and after it commits.
+const MOMENT_US: u64 = 4000;
+const BLOCK: u32 = 70_000;
+
+fn make(parent: Ino, name: &str, node: NewNode) -> Op {
+    Op::Make { parent, name: name.into(), node, mode: 0o644, uid: 0, gid: 0 }
+}
+
+fn made(outcome: &Outcome) -> Ino {
+    match outcome {
+        Ok(Reply::Attr(attr)) => attr.ino,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Fails to compile when a verb is added and not named here; the count below then asks for it in the list.
+fn number(op: &Op) -> usize {
+    match op {
+        Op::Make { .. } => 0,
+        Op::Unlink { .. } => 1,
+        Op::Rmdir { .. } => 2,
+        Op::Rename { .. } => 3,
+        Op::Link { .. } => 4,
+        Op::SetAttr { .. } => 5,
+        Op::CommitSlices { .. } => 6,
+        Op::Truncate { .. } => 7,
+        Op::AllocSlices { .. } => 8,
+        Op::CloseSlices { .. } => 9,
+    }
+}
+
+/// What the ten verbs work on: made by the requests 1 to 5; and one operation of every verb, each of which succeeds once and
+/// no second time.
+fn every_verb(caller: &mut Caller) -> Vec<Op> {
+    let dir = made(&caller.ask(0, 1, &[make(Ino::ROOT, "dir", NewNode::Directory)])[0]);
+    let of_dir = [
+        make(dir, "gone", NewNode::File),
+        make(Ino::ROOT, "empty", NewNode::Directory),
+        make(Ino::ROOT, "file", NewNode::File),
+        Op::AllocSlices { count: 8 },
+    ];
+    let made_in = caller.ask(1, 2, &of_dir);
+    let file = made(&made_in[2]);
+    let Ok(Reply::Slices { first, .. }) = made_in[3] else { panic!("{:?}", made_in[3]) };
+    let content = NewSlice { chunk: 0, position: 0, id: first, size: BLOCK, checksums: vec![7] };
+    let (new_parent, new_name) = (dir, b"moved".to_vec());
+    vec![
+        make(Ino::ROOT, "new", NewNode::Symlink(b"t".to_vec())),
+        Op::Unlink { parent: dir, name: b"gone".to_vec() },
+        Op::Rmdir { parent: Ino::ROOT, name: b"empty".to_vec() },
+        Op::Rename { parent: Ino::ROOT, name: b"file".to_vec(), new_parent, new_name, mode: RenameMode::NoReplace },
+        Op::Link { ino: file, new_parent: Ino::ROOT, new_name: b"second".to_vec() },
+        Op::SetAttr { ino: file, mode: Some(0o600), uid: None, gid: None, atime: Some(TimeChange::Now), mtime: None },
+        Op::CommitSlices { ino: file, slices: vec![content], clear_set_id: false },
+        Op::Truncate { ino: file, size: 10 },
+        Op::AllocSlices { count: 3 },
+        Op::CloseSlices { below: SliceId(first.0 + 4) },
+    ]
+}
+
+/// All names and attributes, versions included.
+fn tree(caller: &mut Caller) -> Vec<DirEntry> {
+    let mut found = vec![];
+    let mut directories = vec![Ino::ROOT];
+    while let Some(ino) = directories.pop() {
+        let QueryReply::Entries { entries, more: false } = caller.query(&Query::ReadDir { ino, after: None, limit: 100 }) else {
+            panic!("a short listing")
+        };
+        directories.extend(entries.iter().filter(|entry| entry.attr.kind == NodeKind::Directory).map(|entry| entry.attr.ino));
+        found.extend(entries);
+    }
+    found
+}
+
+#[test]
+fn law_10_a_reply_lost_with_the_leader_comes_from_the_next_one_for_every_verb() {
+    const FIRST: u64 = 6;
+    let world = World::start(WorldOptions::default());
+    let mut caller = Caller::open(&world, REGION, [7; 16]);
+    let ops = every_verb(&mut caller);
+    assert_eq!(ops.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    let mut random = Random::new(1);
+    let mut answers = vec![];
+    let dies = |caller: &mut Caller| {
+        world.kill_node(&world.wait_leader(REGION));
+        world.up();
+        caller.resume(REGION);
+    };
+    for (sequence, op) in (FIRST..).zip(&ops) {
+        let op = std::slice::from_ref(op);
+        caller.say(FIRST - 1, sequence, op);
+        // The moment itself is what is drawn: nothing is waited for.
+        std::thread::sleep(Duration::from_micros(random.below(MOMENT_US)));
+        dies(&mut caller);
+        let answer = caller.ask(FIRST - 1, sequence, op);
+        assert!(answer[0].is_ok(), "{op:?}: {answer:?}");
+        assert_eq!(caller.ask(FIRST - 1, sequence, op), answer, "{op:?}");
+        answers.extend(answer);
+    }
+    let after = tree(&mut caller);
+    assert_eq!(after.len(), 4, "dir, new, second, dir/moved: {after:?}");
+    // Late repetitions of all, at yet another leader, whose answers were all heard before.
+    dies(&mut caller);
+    assert_eq!(caller.ask(FIRST - 1, FIRST, &ops), answers);
+    assert_eq!(tree(&mut caller), after, "a verb was done twice");
+    drop(caller);
+    wait_equal(&world);
+}
+
+#[test]
+fn law_10_a_failure_stays_the_answer_also_at_the_next_leader() {
+    let world = World::start(WorldOptions::default());
+    let mut caller = Caller::open(&world, REGION, [7; 16]);
+    let unlink = [Op::Unlink { parent: Ino::ROOT, name: b"f".to_vec() }];
+    assert_eq!(caller.ask(0, 1, &unlink), [Err(ErrorKind::NotFound)]);
+    let mut other = Caller::open(&world, REGION, [8; 16]);
+    assert!(other.ask(0, 1, &[make(Ino::ROOT, "f", NewNode::File)])[0].is_ok());
+    world.kill_node(&world.wait_leader(REGION));
+    world.up();
+    caller.resume(REGION);
+    assert_eq!(caller.ask(0, 1, &unlink), [Err(ErrorKind::NotFound)], "the name is there now, and the answer is the first one");
+    assert_eq!(tree(&mut caller).len(), 1);
+}
