@@ -24,6 +24,8 @@ pub struct Caller<'w> {
     runtime: Runtime,
     session: [u8; 16],
     stream: Option<Stream>,
+    /// Queries that were asked.
+    queries: u64,
 }
 
 struct Stream {
@@ -34,21 +36,33 @@ struct Stream {
 impl<'w> Caller<'w> {
     /// Opens the session at the node that leads the region's cluster.
     pub fn open(world: &'w World, region: &str, session: [u8; 16]) -> Caller<'w> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-        let mut caller = Caller { world, runtime, session, stream: None };
-        caller.connect(region, false);
+        let mut caller = Caller::new(world, session);
+        caller.connect(|| world.leader(region), false);
         caller
+    }
+
+    /// Opens it at this node, which must lead.
+    pub fn open_at(world: &'w World, node: &str, session: [u8; 16]) -> Caller<'w> {
+        let mut caller = Caller::new(world, session);
+        caller.connect(|| Some(node.to_owned()), false);
+        caller
+    }
+
+    fn new(world: &'w World, session: [u8; 16]) -> Caller<'w> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        Caller { world, runtime, session, stream: None, queries: 0 }
     }
 
     /// Goes on at the node that leads now.
     pub fn resume(&mut self, region: &str) {
         self.stream = None;
-        self.connect(region, true);
+        let world = self.world;
+        self.connect(|| world.leader(region), true);
     }
 
-    fn connect(&mut self, region: &str, resumes: bool) {
+    fn connect(&mut self, leader: impl Fn() -> Option<String>, resumes: bool) {
         let stream = wait_for("a session at the leader", SOON, || {
-            let leader = self.world.leader(region)?;
+            let leader = leader()?;
             let status = self.world.status();
             let nodes = status["nodes"].as_array()?;
             let address = nodes.iter().find(|node| node["name"] == *leader)?["address"].as_str()?;
@@ -83,21 +97,35 @@ impl<'w> Caller<'w> {
     }
 
     pub fn query(&mut self, query: &Query) -> QueryReply {
-        const ID: u64 = 1;
-        self.send(Send::Queries(v1::Queries { queries: vec![v1::QueryRequest { id: ID, query: encode(query) }] }));
+        self.query_if_answered(query).expect("the node answers in time")
+    }
+
+    /// The answer; `None` when the node gives none in time, or gives the session up.
+    pub fn query_if_answered(&mut self, query: &Query) -> Option<QueryReply> {
+        self.queries += 1;
+        let id = self.queries;
+        self.send(Send::Queries(v1::Queries { queries: vec![v1::QueryRequest { id, query: encode(query) }] }));
         loop {
-            let Recv::Answers(answers) = self.receive() else { continue };
-            let Some(answer) = answers.answers.into_iter().find(|answer| answer.id == ID) else { continue };
-            let result: Result<QueryReply, farshore_types::ErrorKind> = decode(&answer.result).expect("an answer");
-            return result.unwrap_or_else(|kind| panic!("{query:?}: {kind:?}"));
+            match self.hear()? {
+                Recv::Answers(answers) => {
+                    let Some(answer) = answers.answers.into_iter().find(|answer| answer.id == id) else { continue };
+                    let result: Result<QueryReply, farshore_types::ErrorKind> = decode(&answer.result).expect("an answer");
+                    return Some(result.unwrap_or_else(|kind| panic!("{query:?}: {kind:?}")));
+                }
+                Recv::Refused(_) => return None,
+                _ => {}
+            }
         }
     }
 
     fn receive(&mut self) -> Recv {
+        self.hear().expect("the node answers in time")
+    }
+
+    fn hear(&mut self) -> Option<Recv> {
         let stream = self.stream.as_mut().expect("it is connected");
         let message = async { tokio::time::timeout(PATIENCE, stream.inbound.message()).await };
-        let message = self.runtime.block_on(message).expect("the node answers in time").expect("the stream holds");
-        message.and_then(|message| message.frame).expect("the node goes on")
+        self.runtime.block_on(message).ok()?.ok()??.frame
     }
 }
 

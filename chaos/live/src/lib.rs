@@ -14,7 +14,7 @@ pub mod blocks;
 mod caller;
 pub mod differential;
 pub mod document;
-pub mod flush;
+mod faults;
 pub mod fuse;
 pub mod load;
 pub mod loopdisk;

@@ -1,5 +1,6 @@
 //! A world of two regions as real processes, in a directory and on ports of its own.
 
+use crate::faults::Faults;
 use crate::mount::{Mount, MountSpec};
 use crate::{binary, blocks, fuse, process, topology, wait_for};
 use serde_json::Value;
@@ -42,6 +43,7 @@ impl Default for WorldOptions {
 pub struct World {
     root: tempfile::TempDir,
     topology: PathBuf,
+    faults: Option<Faults>,
     workers: Mutex<Vec<Child>>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -78,27 +80,37 @@ pub fn take_turn() -> MutexGuard<'static, ()> {
 impl World {
     /// Writes a topology and brings its world up.
     pub fn start(options: WorldOptions) -> World {
-        World::begin(|| topology::made(options))
+        World::begin(|| topology::made(options), false)
     }
 
     /// The same, with further sections at the end of the topology.
     pub fn start_with(options: WorldOptions, sections: &str) -> World {
-        World::begin(|| topology::made(options) + sections)
+        World::begin(|| topology::made(options) + sections, false)
+    }
+
+    /// A world whose flushes can be made to fail, and whose nodes can be cut off from each other.
+    pub fn start_with_faults(options: WorldOptions) -> World {
+        World::begin(|| topology::made(options), true)
     }
 
     /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
     pub fn start_shipped(nodes: usize) -> World {
-        World::begin(|| topology::shipped(nodes))
+        World::begin(|| topology::shipped(nodes), false)
     }
 
-    fn begin(topology: impl FnOnce() -> String) -> World {
+    fn begin(topology: impl FnOnce() -> String, faults: bool) -> World {
         let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
         // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
         std::fs::write(&file, topology()).expect("the temporary directory can be written");
-        let world = World { root, topology: file, workers: Mutex::default(), _turn: turn };
+        let faults = faults.then(|| {
+            let directory = root.path().join("faults");
+            std::fs::create_dir(&directory).expect("the temporary directory can be written");
+            Faults::build(&directory)
+        });
+        let world = World { root, topology: file, faults, workers: Mutex::default(), _turn: turn };
         world.up();
         world
     }
@@ -141,6 +153,9 @@ impl World {
         command.args(arguments);
         command.env("FARSHORE_TOPOLOGY", &self.topology).env("FARSHORE_DIR", self.dir());
         command.current_dir(self.root.path());
+        if let Some(faults) = &self.faults {
+            faults.preload(&mut command);
+        }
         command
     }
 
@@ -239,6 +254,39 @@ impl World {
 
     pub fn resume(&self, name: &str) {
         assert!(process::signal(self.pid(name), libc::SIGCONT), "{name} does not run");
+    }
+
+    fn faults(&self) -> &Faults {
+        self.faults.as_ref().expect("the test asked for a world with faults")
+    }
+
+    /// The next flush of the node's log fails, once.
+    pub fn fail_flush(&self, node: &str) {
+        self.faults().fail_flush(self.pid(node));
+    }
+
+    /// Whether the flush that was to fail has failed; `pid` is the node's of then.
+    pub fn flush_has_failed(&self, pid: u32) -> bool {
+        self.faults().flush_has_failed(pid)
+    }
+
+    /// Nothing passes between these nodes and those, in both directions; everybody else reaches both.
+    pub fn cut(&self, these: &[&str], those: &[&str]) {
+        let status = self.status();
+        let port = |name: &str| -> u16 {
+            let nodes = status["nodes"].as_array().expect("the status lists the nodes");
+            let address = nodes.iter().find(|node| node["name"] == name).and_then(|node| node["address"].as_str());
+            let (_, port) = address.and_then(|address| address.rsplit_once(':')).expect("a node has an address");
+            port.parse().expect("an address has a port")
+        };
+        for (one, other) in these.iter().flat_map(|this| those.iter().map(move |that| (*this, *that))) {
+            self.faults().cut(self.pid(one), port(other));
+            self.faults().cut(self.pid(other), port(one));
+        }
+    }
+
+    pub fn mend_cuts(&self) {
+        self.faults().mend_cuts();
     }
 
     /// Starts a client that only copies blocks; it ends with the world, or by [`World::stop_workers`].

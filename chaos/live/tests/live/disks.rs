@@ -1,7 +1,6 @@
 //! Disks that lose, fill up, turn read-only or are replaced: the node says so, the cluster goes on, and what was lost
 //! comes back from the others (issue points 2 and 3; laws 24, 25, 28).
 
-use farshore_live::flush::FailingFlush;
 use farshore_live::{LoopDisk, Random, World, WorldOptions, require_loop_disks, wait_for};
 use serde_json::Value;
 use std::fs;
@@ -323,12 +322,12 @@ fn law_25_a_node_killed_while_it_takes_a_snapshot_comes_back_whole() {
 }
 
 /// A flush of this node's log fails once; the node stops, is started again, and is whole.
-fn survives_a_failed_flush(world: &World, node: &str, flush: &FailingFlush) {
+fn survives_a_failed_flush(world: &World, node: &str) {
     let before = log_of(world, node).len();
     let pid = world.pids()[node];
-    flush.arm(pid);
+    world.fail_flush(node);
     let trouble = write_until_stopped(world, node);
-    assert!(flush.has_failed(pid), "{node} stopped for another reason: {trouble}");
+    assert!(world.flush_has_failed(pid), "{node} stopped for another reason: {trouble}");
     assert!(trouble.contains("Input/output error"), "{trouble}");
     assert!(trouble.contains(directory(world, node).to_str().unwrap()), "the place is named: {trouble}");
     put(world, "meanwhile", b"the others go on");
@@ -342,15 +341,8 @@ fn survives_a_failed_flush(world: &World, node: &str, flush: &FailingFlush) {
 
 #[test]
 fn law_24_a_failed_flush_stops_its_node_which_is_refilled_from_the_others() {
-    let world = World::start(WorldOptions { nodes: 3, ..WorldOptions::default() });
-    let flush = FailingFlush::build(&world.scratch("flush"));
+    let world = World::start_with_faults(WorldOptions::default());
     put(&world, "kept", b"acknowledged");
-    world.down();
-    assert!(flush.preload(&mut world.command(&["up"])).status().unwrap().success());
-    let leader = world.wait_leader("us-east");
-    survives_a_failed_flush(&world, &leader, &flush);
-    // That one runs without the library now.
-    let leads = world.wait_leader("us-east");
-    let other = NODES.into_iter().find(|node| *node != leader && *node != leads).unwrap();
-    survives_a_failed_flush(&world, other, &flush);
+    survives_a_failed_flush(&world, &world.wait_leader("us-east"));
+    survives_a_failed_flush(&world, follower(&world));
 }

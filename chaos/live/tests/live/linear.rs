@@ -1,5 +1,5 @@
-//! Clients' histories while the primary's leaders are killed and stand still, and while a leader has lost its majority: they are
-//! linearizable (issue 3, point 4; law 10). A stopped process stands in for a partition: to all others it is the same.
+//! Clients' histories while the primary's leaders are killed, stand still or are cut off from the other nodes, and while a leader
+//! has lost its majority: they are linearizable (issue 3, point 4; law 10).
 //!
 //! `FARSHORE_HISTORY_SECONDS=600` asks for longer; `FARSHORE_SEED=7` for other operations and faults.
 
@@ -49,6 +49,21 @@ fn followers_stand_still(world: &World, _: &dyn Fn() -> bool) {
     followers.iter().for_each(|name| world.resume(name));
 }
 
+/// The leader and the others are cut off from each other, the clients reach all: the old one believes to lead, is asked, and
+/// must not answer with what it has, while the others have another leader.
+fn leader_is_cut_off(world: &World, is_over: &dyn Fn() -> bool) {
+    let leader = world.wait_leader(world::PRIMARY);
+    let all = nodes(world);
+    let others: Vec<&str> = all.iter().map(String::as_str).filter(|name| *name != leader).collect();
+    world.cut(&[&leader], &others);
+    let status = || world.status()["nodes"].as_array().cloned().unwrap_or_default();
+    let leads = |name: &str| status().iter().any(|node| node["name"] == name && node["role"] == "leader");
+    wait_for("another leader", world::SOON, || (is_over() || others.iter().any(|name| leads(name))).then_some(()));
+    // The length of the fault; nothing is waited for.
+    std::thread::sleep(ALONE);
+    world.mend_cuts();
+}
+
 fn leader_is_killed(world: &World, _: &dyn Fn() -> bool) {
     let leader = world.wait_leader(world::PRIMARY);
     world.kill_node(&leader);
@@ -71,10 +86,10 @@ fn record(world: &World, seed: u64, seconds: u64) -> Vec<Operation> {
     let (of_seconds, of_seed) = (number(seconds), number(seed));
     let arguments = ["history", "demo", "--clients", "6", "--seconds", &of_seconds, "--seed", &of_seed, "--out", text];
     let mut random = Random::new(seed);
-    let faults: [Fault; 4] = [leader_stands_still, followers_stand_still, leader_is_killed, all_are_killed];
+    let faults: [Fault; 5] = [leader_is_cut_off, leader_stands_still, followers_stand_still, leader_is_killed, all_are_killed];
     std::thread::scope(|scope| {
         let clients = scope.spawn(|| process::run(&mut world.command(&arguments), Duration::from_secs(seconds) + GRACE));
-        let mut round = random.below(4);
+        let mut round = random.below(faults.len() as u64);
         while !clients.is_finished() {
             faults[round as usize % faults.len()](world, &|| clients.is_finished());
             round += 1;
@@ -134,9 +149,9 @@ fn with_a_double_apply(history: &[Operation]) -> Bent<'_> {
 }
 
 #[test]
-fn law_10_histories_are_linearizable_while_leaders_are_killed_and_stand_still() {
+fn law_10_histories_are_linearizable_while_leaders_are_killed_cut_off_and_stand_still() {
     let (seed, seconds) = (from_env("FARSHORE_SEED").unwrap_or(1), from_env("FARSHORE_HISTORY_SECONDS").unwrap_or(SECONDS));
-    let world = World::start(WorldOptions::default());
+    let world = World::start_with_faults(WorldOptions::default());
     world.wait_leader(world::PRIMARY);
     let history = record(&world, seed, seconds);
     let checked = check(&history).unwrap_or_else(|failure| panic!("{failure}"));

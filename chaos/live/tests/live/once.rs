@@ -1,7 +1,8 @@
-//! Exactly once on real processes (issue point 1; law 10): the leader is killed with an answer under way, for each verb.
+//! Exactly once on real processes (issue points 1 and 4; law 10): the leader is killed with an answer under way, for each
+//! verb; and one that is cut off from the others tells nothing that is not so any more.
 
 use crate::disks::wait_equal;
-use farshore_live::{Caller, Random, World, WorldOptions};
+use farshore_live::{Caller, Random, World, WorldOptions, wait_for};
 use farshore_types::*;
 use std::time::Duration;
 
@@ -128,4 +129,28 @@ fn law_10_a_failure_stays_the_answer_also_at_the_next_leader() {
     caller.resume(REGION);
     assert_eq!(caller.ask(0, 1, &unlink), [Err(ErrorKind::NotFound)], "the name is there now, and the answer is the first one");
     assert_eq!(tree(&mut caller).len(), 1);
+}
+
+#[test]
+fn law_9_a_leader_that_is_cut_off_gives_no_stale_answer() {
+    let world = World::start_with_faults(WorldOptions::default());
+    let old = world.wait_leader(REGION);
+    let mut caller = Caller::open(&world, REGION, [7; 16]);
+    assert_eq!(tree(&mut caller), []);
+    let others: Vec<&str> = ["use-a", "use-b", "use-c"].into_iter().filter(|name| *name != old).collect();
+    world.cut(&[&old], &others);
+    let leads = |name: &str| {
+        let status = world.status();
+        status["nodes"].as_array().unwrap().iter().any(|node| node["name"] == name && node["role"] == "leader")
+    };
+    let next = wait_for("another leader", Duration::from_secs(60), || others.iter().copied().find(|name| leads(name)));
+    let mut other = Caller::open_at(&world, next, [8; 16]);
+    assert!(other.ask(0, 1, &[make(Ino::ROOT, "f", NewNode::File)])[0].is_ok(), "two of three go on");
+    // The old one still has the stream of the first caller, and everybody but the other nodes reaches it.
+    let list = Query::ReadDir { ino: Ino::ROOT, after: None, limit: 10 };
+    let told = caller.query_if_answered(&list);
+    assert!(told.is_none(), "{old} does not know what became of the tree: {told:?}");
+    world.mend_cuts();
+    drop((caller, other));
+    wait_equal(&world);
 }
