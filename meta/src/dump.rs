@@ -23,6 +23,8 @@ const BLOCK_TAG: u8 = b'B';
 const END_TAG: u8 = b'E';
 /// A block is closed when its rows reach this many bytes.
 const BLOCK_TARGET: usize = 256 << 10;
+/// Bytes of rows in one transaction of [`load_untrusted`], about.
+const LOAD_PART: usize = 16 << 20;
 /// Longest block that a reader takes; a single row may be longer than [`BLOCK_TARGET`].
 const MAX_BLOCK: usize = 1 << 30;
 /// Longest header that a reader takes: what Raft adds is a membership and a vote.
@@ -310,26 +312,19 @@ fn split_row(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((key, value, rest))
 }
 
-/// Replaces the spaces that the stream holds by its rows, in the caller's transaction. Before-images of the replaced
-/// history go with it. The digest is computed afresh and must be the header's (law 25). On an error the caller drops the
-/// transaction.
-pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+/// The header of a state's stream.
+fn state_header(reader: &mut Reader) -> Result<DumpHeader, DumpError> {
     let head = reader.header()?;
-    if !head.spaces.contains(&Space::Shared) {
-        return Err(DumpError::Damaged("it lacks the shared space"));
-    }
-    for space in head.spaces.iter().chain([&Space::Undo]) {
-        kv.clear(*space)?;
-    }
-    let mut found = RowHasher::new(Digest::default());
-    reader.rows(&head, &mut |space, key, value| {
-        if space == Space::Shared && key != key::DIGEST {
-            found.add(key, value);
-        }
-        kv.put(space, key, value)
-    })?;
-    let found = found.digest();
+    if head.spaces.contains(&Space::Shared) { Ok(head) } else { Err(DumpError::Damaged("it lacks the shared space")) }
+}
+
+/// Empties the spaces that the stream holds. Before-images of the replaced history go with them.
+fn clear(kv: &mut dyn KvWrite, head: &DumpHeader) -> Result<(), StorageError> {
+    head.spaces.iter().chain([&Space::Undo]).try_for_each(|space| kv.clear(*space))
+}
+
+/// Whether what was loaded is what the header says: the digest is computed afresh (law 25).
+fn check(kv: &dyn KvRead, head: DumpHeader, found: Digest) -> Result<DumpHeader, DumpError> {
     if found != head.digest || digest(kv)? != head.digest {
         return Err(DumpError::OtherDigest { expected: head.digest, found });
     }
@@ -340,10 +335,53 @@ pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, Du
     Ok(head)
 }
 
+/// Replaces the spaces that the stream holds by its rows, in the caller's transaction. On an error the caller drops the
+/// transaction.
+pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
+    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let head = state_header(&mut reader)?;
+    clear(kv, &head)?;
+    let mut found = RowHasher::new(Digest::default());
+    reader.rows(&head, &mut |space, key, value| {
+        if space == Space::Shared && key != key::DIGEST {
+            found.add(key, value);
+        }
+        kv.put(space, key, value)
+    })?;
+    check(kv, head, found.digest())
+}
+
 /// [`load`] in a transaction of its own: all or nothing.
 pub fn load_into(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
     let mut kv = store.write()?;
     let head = load(&mut *kv, input)?;
     kv.commit()?;
     Ok(head)
+}
+
+/// [`load`] in many transactions, so that the memory it takes does not grow with the state. Until it returns without an
+/// error the store holds anything: only for one that nobody trusts before.
+pub fn load_untrusted(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
+    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let head = state_header(&mut reader)?;
+    let mut kv = store.write()?;
+    clear(&mut *kv, &head)?;
+    let mut kv = Some(kv);
+    let (mut found, mut uncommitted) = (RowHasher::new(Digest::default()), 0);
+    reader.rows(&head, &mut |space, key, value| {
+        if space == Space::Shared && key != key::DIGEST {
+            found.add(key, value);
+        }
+        uncommitted += key.len() + value.len();
+        if uncommitted > LOAD_PART {
+            uncommitted = 0;
+            kv.take().map_or(Ok(()), KvWrite::commit)?;
+        }
+        match &mut kv {
+            Some(kv) => kv.put(space, key, value),
+            None => kv.insert(store.write()?).put(space, key, value),
+        }
+    })?;
+    kv.map_or(Ok(()), KvWrite::commit)?;
+    check(&*store.read()?, head, found.digest())
 }

@@ -141,7 +141,7 @@ pub(crate) fn put_signed(to: &mut Vec<u8>, number: i64) {
 pub(crate) fn put_time(to: &mut Vec<u8>, base: i64, time: Timestamp) {
     put_signed(to, time.secs.wrapping_sub(base));
     let nanos = u64::from(time.nanos);
-    put_number(to, if nanos % 1000 == 0 { nanos / 1000 << 1 } else { nanos << 1 | 1 });
+    put_number(to, if nanos % 1000 == 0 { (nanos / 1000) << 1 } else { nanos << 1 | 1 });
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ enum Verb {
     Reads(reads::Args),
     /// Starts a node on a kept directory, and says how long that took
     Start(node::StartArgs),
+    /// Takes a checkpoint of a kept directory under load, and says how long the callers stood still
+    Stall(node::StartArgs),
     /// Runs one node on a filled directory
     #[command(hide = true)]
     Node(node::Args),
@@ -63,6 +65,7 @@ fn run(verb: Verb) -> Result<(), EngineError> {
         Verb::Size(args) => print(&runtime.block_on(size::run(args))?),
         Verb::Reads(args) => print(&reads::measure(&args)?),
         Verb::Start(args) => print(&runtime.block_on(node::start(&args.dir))?),
+        Verb::Stall(args) => print(&runtime.block_on(stall::run(&args.dir))?),
         Verb::Node(args) => runtime.block_on(node::run(args))?,
     }
     Ok(())

@@ -2,7 +2,8 @@
 //! of which there is one a file: their keys mostly grow. What is put behind the last key of a database is appended: LMDB
 //! then fills its pages, where an insertion would leave them half empty (decision 0032).
 //!
-//! It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
+//! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out
+//! what is needed. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
@@ -87,7 +88,7 @@ impl Lmdb {
         options.map_size(MAP_SIZE).max_readers(MAX_READERS).max_dbs(NAMES.len() as u32);
         // SAFETY: NO_SYNC is meant, see above; the directory belongs to this node alone, and heed guards against a
         // second environment on it in this process.
-        let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(directory) }.map_err(backend)?;
+        let env = unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::NO_READ_AHEAD).open(directory) }.map_err(backend)?;
         // Readers of a process that was killed would pin their pages for ever.
         env.clear_stale_readers().map_err(backend)?;
         let txn = env.write_txn().map_err(backend)?;

@@ -14,9 +14,15 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How many checkpoints are kept.
 const KEPT: usize = 2;
+/// Bytes of a checkpoint that wait for the disk at once, about.
+const STEADY: usize = 1 << 20;
+/// Bytes of an old checkpoint that are freed at once, and the pause before the next ones.
+const REMOVED_AT_ONCE: u64 = 16 << 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 /// Between the index and the end of a checkpoint's file name.
 const SUFFIX: &str = ".checkpoint";
 
@@ -141,13 +147,14 @@ impl Checkpoints {
         let group = farshore_meta::volume(&*kv)?.map_or(GroupId(0), |volume| volume.group);
         let spaces = Space::ALL.to_vec();
         let dump = DumpHeader { group, raft, index: header.index, chain: header.chain, digest, spaces: spaces.clone() };
-        let body = self.write(&meta, &mut |out| Ok(farshore_meta::write_dump(&*kv, &spaces, &dump, out)?))?;
+        // The view of the state goes with the closure, before the dump is verified: as long as it lasts, no page is reused.
+        let body = self.write(&meta, move |out| Ok(farshore_meta::write_dump(&*kv, &spaces, &dump, out)?))?;
         Ok((meta, body))
     }
 
     /// Keeps a checkpoint that a peer sent: verified, and durable when this returns (hazard 7.2).
     pub fn receive(&self, meta: &Meta, from: &mut dyn Read) -> Result<SnapshotBody, CheckpointError> {
-        self.write(meta, &mut |out| {
+        self.write(meta, |out| {
             io::copy(from, out)?;
             Ok(())
         })
@@ -156,7 +163,7 @@ impl Checkpoints {
     fn write(
         &self,
         meta: &Meta,
-        fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), CheckpointError>,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
     ) -> Result<SnapshotBody, CheckpointError> {
         let body = match &self.directory {
             None => {
@@ -175,13 +182,19 @@ impl Checkpoints {
             return Err(error.into());
         }
         self.lost.store(false, Ordering::Relaxed);
-        let mut kept = self.kept();
-        kept.retain(|(other, _)| other.last_log_id != meta.last_log_id);
-        kept.push((meta.clone(), body.clone()));
-        kept.sort_by_key(|(meta, _)| meta.last_log_id.map(|id| id.index));
-        while kept.len() > KEPT {
-            if let (_, SnapshotBody::File(path)) = kept.remove(0) {
-                fs::remove_file(path)?;
+        let mut old = vec![];
+        {
+            let mut kept = self.kept();
+            kept.retain(|(other, _)| other.last_log_id != meta.last_log_id);
+            kept.push((meta.clone(), body.clone()));
+            kept.sort_by_key(|(meta, _)| meta.last_log_id.map(|id| id.index));
+            while kept.len() > KEPT {
+                old.push(kept.remove(0).1);
+            }
+        }
+        for body in old {
+            if let SnapshotBody::File(path) = body {
+                remove_steadily(&path)?;
             }
         }
         Ok(body)
@@ -193,21 +206,59 @@ impl Checkpoints {
     }
 }
 
+/// A file whose bytes go to the disk as they come. Written at once at the end they would fill the disk's queue, and every
+/// flush of the log, which a commit waits for, would wait behind all of them.
+struct Steady {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= STEADY {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 fn write_file(
     directory: &Path,
     meta: &Meta,
-    fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), CheckpointError>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
 ) -> Result<PathBuf, CheckpointError> {
     let index = meta.last_log_id.map_or(0, |id| id.index);
     let path = directory.join(format!("{index:020}{SUFFIX}"));
     let aside = directory.join(format!("{index:020}.writing"));
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(&aside)?);
+    let mut out = BufWriter::with_capacity(1 << 20, Steady { file: File::create(&aside)?, unsynced: 0 });
     fill(&mut out)?;
-    let file = out.into_inner().map_err(|error| error.into_error())?;
+    let Steady { file, .. } = out.into_inner().map_err(|error| error.into_error())?;
     file.sync_all()?;
     fs::rename(&aside, &path)?;
     File::open(directory)?.sync_all()?;
     Ok(path)
+}
+
+/// Removes a checkpoint bit by bit: a file system frees all blocks of a large file at once, and flushes of the log wait.
+fn remove_steadily(path: &Path) -> io::Result<()> {
+    // Under a name that the next start removes: what is left of it is no checkpoint.
+    let aside = path.with_extension("removing");
+    fs::rename(path, &aside)?;
+    let file = File::options().write(true).open(&aside)?;
+    let mut length = file.metadata()?.len();
+    while length > REMOVED_AT_ONCE {
+        length -= REMOVED_AT_ONCE;
+        file.set_len(length)?;
+        std::thread::sleep(REMOVAL_PAUSE);
+    }
+    fs::remove_file(&aside)
 }
 
 /// Reads every block of a checkpoint against its checksums.
@@ -223,5 +274,11 @@ fn read_meta(body: &SnapshotBody) -> Result<Meta, CheckpointError> {
 /// Replaces a store's whole content by a checkpoint, in one transaction.
 pub fn restore<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
     let header = farshore_meta::load_into(store, &mut body.open()?)?;
+    postcard::from_bytes(&header.raft).map_err(CheckpointError::Position)
+}
+
+/// [`restore`] into a store that nobody trusts before this returns: in many transactions, and so in little memory.
+pub fn restore_untrusted<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
+    let header = farshore_meta::load_untrusted(store, &mut body.open()?)?;
     postcard::from_bytes(&header.raft).map_err(CheckpointError::Position)
 }
