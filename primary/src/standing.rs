@@ -90,8 +90,9 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
 
     /// Entries of this node's log, as far as they are applied here: nothing that might still be taken back.
     fn entries_for(&self, ask: v1::EntriesAsk) -> Result<Vec<u8>, PeerError> {
-        let applied = self.raft_metrics().last_applied.map_or(RaftIndex(0), |id| stored(id.index));
-        let to = RaftIndex(ask.to.min(applied.0));
+        // By the state itself: openraft's metrics come later.
+        let applied = self.read().and_then(|kv| local::applied(&*kv)).map_err(|error| PeerError(error.to_string()))?;
+        let to = RaftIndex(ask.to.min(applied.log_id.map_or(0, |id| stored(id.index).0)));
         let records = self.log.read(RaftIndex(ask.from), to, ENTRIES_BYTES).map_err(|error| PeerError(error.to_string()))?;
         let entries = records.into_iter().map(|(index, bytes)| v1::LogEntry { index: index.0, bytes: bytes.to_vec().into() });
         Ok(v1::Entries { entries: entries.collect() }.encode_to_vec())

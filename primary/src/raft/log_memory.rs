@@ -95,6 +95,9 @@ impl RaftLog for MemoryLog {
     }
 
     fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: usize) -> Result<Vec<Record>, LogFailure> {
+        if to < from {
+            return Ok(vec![]);
+        }
         let inner = self.inner();
         let mut bytes = 0;
         let mut records: Vec<Record> = vec![];
