@@ -186,14 +186,9 @@ pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpErr
 
 /// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load`] would believe.
 pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut found = RowHasher::new(Digest::default());
-    let head = read_dump(input, &mut |space, key, value| {
-        if space == Space::Shared && key != key::DIGEST {
-            found.add(key, value);
-        }
-        Ok(())
-    })?;
-    let found = found.digest();
+    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let head = reader.header()?;
+    let found = rows_and_digest(&mut reader, &head, &mut |_, _, _| Ok(()))?;
     let whole = !head.spaces.contains(&Space::Shared) || found == head.digest;
     if whole { Ok(head) } else { Err(DumpError::OtherDigest { expected: head.digest, found }) }
 }
@@ -312,6 +307,18 @@ fn split_row(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((key, value, rest))
 }
 
+/// Hands on each row, as [`read_dump`] does; returns the digest of the shared ones, computed afresh.
+fn rows_and_digest(reader: &mut Reader, head: &DumpHeader, into: Into) -> Result<Digest, DumpError> {
+    let mut found = RowHasher::new(Digest::default());
+    reader.rows(head, &mut |space, key, value| {
+        if space == Space::Shared && key != key::DIGEST {
+            found.add(key, value);
+        }
+        into(space, key, value)
+    })?;
+    Ok(found.digest())
+}
+
 /// The header of a state's stream.
 fn state_header(reader: &mut Reader) -> Result<DumpHeader, DumpError> {
     let head = reader.header()?;
@@ -341,14 +348,8 @@ pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, Du
     let mut reader = Reader { input, hash: blake3::Hasher::new() };
     let head = state_header(&mut reader)?;
     clear(kv, &head)?;
-    let mut found = RowHasher::new(Digest::default());
-    reader.rows(&head, &mut |space, key, value| {
-        if space == Space::Shared && key != key::DIGEST {
-            found.add(key, value);
-        }
-        kv.put(space, key, value)
-    })?;
-    check(kv, head, found.digest())
+    let found = rows_and_digest(&mut reader, &head, &mut |space, key, value| kv.put(space, key, value))?;
+    check(kv, head, found)
 }
 
 /// [`load`] in a transaction of its own: all or nothing.
@@ -367,11 +368,8 @@ pub fn load_untrusted(store: &impl Store, input: &mut dyn Read) -> Result<DumpHe
     let mut kv = store.write()?;
     clear(&mut *kv, &head)?;
     let mut kv = Some(kv);
-    let (mut found, mut uncommitted) = (RowHasher::new(Digest::default()), 0);
-    reader.rows(&head, &mut |space, key, value| {
-        if space == Space::Shared && key != key::DIGEST {
-            found.add(key, value);
-        }
+    let mut uncommitted = 0;
+    let found = rows_and_digest(&mut reader, &head, &mut |space, key, value| {
         uncommitted += key.len() + value.len();
         if uncommitted > LOAD_PART {
             uncommitted = 0;
@@ -383,5 +381,5 @@ pub fn load_untrusted(store: &impl Store, input: &mut dyn Read) -> Result<DumpHe
         }
     })?;
     kv.map_or(Ok(()), KvWrite::commit)?;
-    check(&*store.read()?, head, found.digest())
+    check(&*store.read()?, head, found)
 }

@@ -125,6 +125,28 @@ pub enum Op {
     CloseSlices { below: SliceId },
 }
 
+impl Op {
+    /// How many verbs there are.
+    pub const VERBS: usize = 10;
+
+    /// Which verb it is: 0 to [`Op::VERBS`] (exclusive), in the order of the variants. Whoever walks all verbs fails to compile, or
+    /// misses one, when another is added.
+    pub fn verb(&self) -> usize {
+        match self {
+            Op::Make { .. } => 0,
+            Op::Unlink { .. } => 1,
+            Op::Rmdir { .. } => 2,
+            Op::Rename { .. } => 3,
+            Op::Link { .. } => 4,
+            Op::SetAttr { .. } => 5,
+            Op::Truncate { .. } => 6,
+            Op::CommitSlices { .. } => 7,
+            Op::AllocSlices { .. } => 8,
+            Op::CloseSlices { .. } => 9,
+        }
+    }
+}
+
 /// The answer to an [`Op`] that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub const NAME: &str = "engine-a";
 /// Until a node must serve.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, clap::Args)]

@@ -62,11 +62,8 @@ impl<'w> Caller<'w> {
 
     fn connect(&mut self, leader: impl Fn() -> Option<String>, resumes: bool) {
         let stream = wait_for("a session at the leader", SOON, || {
-            let leader = leader()?;
-            let status = self.world.status();
-            let nodes = status["nodes"].as_array()?;
-            let address = nodes.iter().find(|node| node["name"] == *leader)?["address"].as_str()?;
-            self.runtime.block_on(dial(address, self.session, resumes))
+            let address = self.world.address(&leader()?)?;
+            self.runtime.block_on(dial(&address, self.session, resumes))
         });
         self.stream = Some(stream);
     }

@@ -190,6 +190,21 @@ impl World {
         of_region(&all["regions"], region).unwrap_or_else(|| panic!("`replication status` does not know {region}"))
     }
 
+    /// What the status says of a node, whether it runs or not.
+    pub fn node(&self, name: &str) -> Option<Value> {
+        self.status()["nodes"].as_array()?.iter().find(|node| node["name"] == name).cloned()
+    }
+
+    /// `host:port` of a node.
+    pub fn address(&self, node: &str) -> Option<String> {
+        Some(self.node(node)?["address"].as_str()?.to_owned())
+    }
+
+    /// Whether a node of the primary leads, or believes to.
+    pub fn leads(&self, node: &str) -> bool {
+        self.node(node).is_some_and(|node| node["role"] == "leader")
+    }
+
     /// The node that leads a region's cluster now, if one does.
     pub fn leader(&self, region: &str) -> Option<String> {
         let role = if region == PRIMARY { "leader" } else { "mirror-leader" };
@@ -272,12 +287,10 @@ impl World {
 
     /// Nothing passes between these nodes and those, in both directions; everybody else reaches both.
     pub fn cut(&self, these: &[&str], those: &[&str]) {
-        let status = self.status();
         let port = |name: &str| -> u16 {
-            let nodes = status["nodes"].as_array().expect("the status lists the nodes");
-            let address = nodes.iter().find(|node| node["name"] == name).and_then(|node| node["address"].as_str());
-            let (_, port) = address.and_then(|address| address.rsplit_once(':')).expect("a node has an address");
-            port.parse().expect("an address has a port")
+            let address = self.address(name).expect("a node has an address");
+            let (_, port) = address.rsplit_once(':').expect("an address has a port");
+            port.parse().expect("a port is a number")
         };
         for (one, other) in these.iter().flat_map(|this| those.iter().map(move |that| (*this, *that))) {
             self.faults().cut(self.pid(one), port(other));
@@ -350,6 +363,14 @@ impl World {
             }
         }
     }
+}
+
+/// The index and the digest at which so many nodes of a region stand, by one status; `None` unless all stand there.
+pub fn stand(status: &Value, region: &str, nodes: usize) -> Option<(u64, String)> {
+    let of_region = status["nodes"].as_array()?.iter().filter(|node| node["region"] == region);
+    let stand = |node: &Value| Some((node["applied"].as_u64()?, node["digest"].as_str()?.to_owned()));
+    let stands: Vec<_> = of_region.map(stand).collect::<Option<_>>()?;
+    (stands.len() == nodes && stands.windows(2).all(|pair| pair[0] == pair[1])).then(|| stands.into_iter().next())?
 }
 
 fn of_region(list: &Value, region: &str) -> Option<Value> {

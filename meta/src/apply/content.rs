@@ -84,7 +84,7 @@ impl Apply<'_> {
             if start < size {
                 self.drop_covered(ino, slice, &mut ground)?;
             }
-            if start == 0 && ground.is_none() && (size == 0 || self.has_no_pieces(key::chunk(ino, 0))?) {
+            if start == 0 && ground.is_none() && (size == 0 || self.has_none(&key::chunk(ino, 0))?) {
                 ground = Some(Ground { slice: slice.id, length: slice.size });
             } else {
                 let piece = Piece { position: slice.position, length: slice.size, offset: 0, slice: slice.id };
@@ -191,10 +191,6 @@ impl Apply<'_> {
 
     fn pieces_of(&self, prefix: Key) -> Result<Vec<Keyed>, StorageError> {
         self.pieces(&prefix, &prefix.end())
-    }
-
-    fn has_no_pieces(&self, prefix: Key) -> Result<bool, StorageError> {
-        Ok(self.txn.rows(&prefix, &prefix.end())?.next().transpose()?.is_none())
     }
 
     /// Removes the pieces that the new slice hides completely.

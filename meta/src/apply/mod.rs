@@ -16,7 +16,7 @@ mod tree;
 
 use crate::change::{Applied, Changes, Event, Touched};
 use crate::header::{Header, header};
-use crate::key;
+use crate::key::{self, Key};
 use crate::kv::{KvWrite, Space, StorageError};
 use crate::row::{Inode, Usage, encode};
 use crate::txn::{SharedRead, SharedTxn};
@@ -145,6 +145,11 @@ impl<'a> Apply<'a> {
 
     pub fn event(&mut self, event: Event) {
         self.changes.events.push(event);
+    }
+
+    /// Whether no key starts with this one.
+    pub fn has_none(&self, prefix: &Key) -> Result<bool, StorageError> {
+        Ok(self.txn.rows(prefix, &prefix.end())?.next().transpose()?.is_none())
     }
 
     /// An inode whose number was issued just now.

@@ -131,11 +131,7 @@ impl Apply<'_> {
     }
 
     pub(super) fn check_empty(&self, directory: Ino) -> Result<(), Fail> {
-        let all = key::entries(directory);
-        match self.txn.rows(&all, &all.end())?.next().transpose()? {
-            Some(_) => Err(ErrorKind::NotEmpty.into()),
-            None => Ok(()),
-        }
+        if self.has_none(&key::entries(directory))? { Ok(()) } else { Err(ErrorKind::NotEmpty.into()) }
     }
 
     /// An entry of a name that was looked for in vain.

@@ -46,20 +46,24 @@ fn table_of(space: Space, key: &[u8]) -> usize {
 /// A database with the keys, from (inclusive) and to (exclusive), that are asked of it.
 type Part<'r> = (usize, &'r [u8], Option<&'r [u8]>);
 
-/// The databases that hold a range, in order of keys.
-fn parts<'r>(space: Space, from: &'r [u8], to: Option<&'r [u8]>) -> Vec<Part<'r>> {
-    if space != Space::Shared {
-        return vec![(space as usize, from, to)];
-    }
-    let ends = SHARED.iter().skip(1).map(|(key, _)| Some(key.as_slice())).chain([None]);
-    let clipped = SHARED.iter().zip(ends).map(|((start, table), end)| {
-        let to = match (to, end) {
-            (Some(to), Some(end)) => Some(to.min(end)),
-            (to, end) => to.or(end),
+/// The databases that may hold a range, in order of keys, each with what it may hold of it; that may be nothing.
+fn parts<'r>(space: Space, from: &'r [u8], to: Option<&'r [u8]>) -> impl DoubleEndedIterator<Item = Part<'r>> {
+    let (whole, split) =
+        if space == Space::Shared { (None, SHARED.as_slice()) } else { (Some((space as usize, from, to)), &[][..]) };
+    let clipped = split.iter().enumerate().map(move |(at, (start, table))| {
+        let to = match (to, SHARED.get(at + 1)) {
+            (Some(to), Some((end, _))) => Some(to.min(end.as_slice())),
+            (None, Some((end, _))) => Some(end.as_slice()),
+            (to, None) => to,
         };
         (*table, from.max(start.as_slice()), to)
     });
-    clipped.filter(|(_, from, to)| to.is_none_or(|to| *from < to)).collect()
+    whole.into_iter().chain(clipped)
+}
+
+/// The space of which a database is a part.
+fn space_of(table: usize) -> Space {
+    Space::ALL.into_iter().find(|space| *space as usize == table).unwrap_or(Space::Shared)
 }
 
 /// Pages of a database that hold rows; freed ones lie in the file besides.
@@ -113,7 +117,6 @@ impl Lmdb {
     /// What each database takes, by its name and space.
     pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
         let txn = self.env.read_txn().map_err(backend)?;
-        let space_of = |table| Space::ALL.into_iter().find(|space| *space as usize == table).unwrap_or(Space::Shared);
         let all = NAMES.into_iter().zip(&self.tables).enumerate();
         all.map(|(at, (name, table))| {
             let stat = table.stat(&txn).map_err(backend)?;
@@ -172,7 +175,7 @@ fn scan_back<'a>(
     to: Option<&[u8]>,
 ) -> Result<Rows<'a>, StorageError> {
     let mut rows: Option<Rows> = None;
-    for (table, from, to) in parts(space, from, to).into_iter().rev() {
+    for (table, from, to) in parts(space, from, to).rev() {
         let Some(range) = bounds(from, to) else { continue };
         let more = tables[table].rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend));
         rows = Some(behind(rows, more));
@@ -289,7 +292,7 @@ impl KvWrite for Writer<'_> {
     }
 
     fn clear(&mut self, space: Space) -> Result<(), StorageError> {
-        for (table, ..) in parts(space, &[], None) {
+        for table in (0..TABLES).filter(|table| space_of(*table) == space) {
             self.tables[table].clear(&mut self.txn).map_err(backend)?;
             self.last[table] = Some(Vec::new());
         }

@@ -266,19 +266,20 @@ pub fn verify(body: &SnapshotBody) -> Result<DumpHeader, CheckpointError> {
     Ok(farshore_meta::read_dump(&mut body.open()?, &mut |_, _, _| Ok(()))?)
 }
 
-fn read_meta(body: &SnapshotBody) -> Result<Meta, CheckpointError> {
-    let header = verify(body)?;
+fn meta_of(header: &DumpHeader) -> Result<Meta, CheckpointError> {
     postcard::from_bytes(&header.raft).map_err(CheckpointError::Position)
+}
+
+fn read_meta(body: &SnapshotBody) -> Result<Meta, CheckpointError> {
+    meta_of(&verify(body)?)
 }
 
 /// Replaces a store's whole content by a checkpoint, in one transaction.
 pub fn restore<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
-    let header = farshore_meta::load_into(store, &mut body.open()?)?;
-    postcard::from_bytes(&header.raft).map_err(CheckpointError::Position)
+    meta_of(&farshore_meta::load_into(store, &mut body.open()?)?)
 }
 
 /// [`restore`] into a store that nobody trusts before this returns: in many transactions, and so in little memory.
 pub fn restore_untrusted<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
-    let header = farshore_meta::load_untrusted(store, &mut body.open()?)?;
-    postcard::from_bytes(&header.raft).map_err(CheckpointError::Position)
+    meta_of(&farshore_meta::load_untrusted(store, &mut body.open()?)?)
 }

@@ -1,6 +1,7 @@
 //! Disks that lose, fill up, turn read-only or are replaced: the node says so, the cluster goes on, and what was lost
 //! comes back from the others (issue points 2 and 3; laws 24, 25, 28).
 
+use farshore_live::world::stand;
 use farshore_live::{LoopDisk, Random, World, WorldOptions, require_loop_disks, wait_for};
 use serde_json::Value;
 use std::fs;
@@ -34,8 +35,7 @@ fn log_of(world: &World, node: &str) -> String {
 }
 
 fn view_of(world: &World, node: &str) -> Value {
-    let status = world.status();
-    status["nodes"].as_array().unwrap().iter().find(|view| view["name"] == node).unwrap().clone()
+    world.node(node).unwrap()
 }
 
 /// A node that was started without the rest of its world.
@@ -66,9 +66,8 @@ pub fn wait_equal(world: &World) {
     wait_for("all nodes to be whole and equal", SOON, || {
         let status = world.status();
         let nodes: Vec<&Value> = status["nodes"].as_array()?.iter().filter(|view| view["region"] == "us-east").collect();
-        let same = |key: &str| nodes.iter().all(|view| !view[key].is_null() && view[key] == nodes[0][key]);
         let whole = nodes.iter().all(|view| view["role"] != "down" && view["trouble"].is_null());
-        (nodes.len() == 3 && whole && same("applied") && same("digest")).then_some(())
+        (whole && stand(&status, "us-east", 3).is_some()).then_some(())
     });
 }
 

@@ -56,9 +56,7 @@ fn leader_is_cut_off(world: &World, is_over: &dyn Fn() -> bool) {
     let all = nodes(world);
     let others: Vec<&str> = all.iter().map(String::as_str).filter(|name| *name != leader).collect();
     world.cut(&[&leader], &others);
-    let status = || world.status()["nodes"].as_array().cloned().unwrap_or_default();
-    let leads = |name: &str| status().iter().any(|node| node["name"] == name && node["role"] == "leader");
-    wait_for("another leader", world::SOON, || (is_over() || others.iter().any(|name| leads(name))).then_some(()));
+    wait_for("another leader", world::SOON, || (is_over() || others.iter().any(|name| world.leads(name))).then_some(()));
     // The length of the fault; nothing is waited for.
     std::thread::sleep(ALONE);
     world.mend_cuts();

@@ -1,24 +1,15 @@
 //! Rewind on live nodes (issue point 10; law 20): a mirror goes back to earlier indices, each time to the state that it had
 //! there by going forward, and then follows again.
 
+use farshore_live::world::stand;
 use farshore_live::{World, WorldOptions, wait_for};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::admin_client::{AdminClient, AdminError};
-use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 const PRIMARIES: [&str; 3] = ["use-a", "use-b", "use-c"];
-
-/// Where a cluster stands, when all three nodes of the region stand there.
-fn stand(world: &World, region: &str) -> Option<(u64, String)> {
-    let status = world.status();
-    let nodes: Vec<&Value> = status["nodes"].as_array()?.iter().filter(|view| view["region"] == region).collect();
-    let stands: Vec<_> = nodes.iter().map(|node| (node["applied"].as_u64(), node["digest"].as_str())).collect();
-    let (Some(applied), Some(digest)) = stands[0] else { return None };
-    (stands.len() == 3 && stands.iter().all(|stand| *stand == stands[0])).then(|| (applied, digest.to_owned()))
-}
 
 /// Writes a file, and says where both clusters stand then.
 fn grow(world: &World, round: usize) -> (u64, String) {
@@ -33,8 +24,9 @@ fn grow(world: &World, round: usize) -> (u64, String) {
 
 fn stand_alike(world: &World) -> (u64, String) {
     wait_for("both clusters to stand alike", SOON, || {
-        let here = stand(world, "us-east")?;
-        (stand(world, "eu-west")? == here).then_some(here)
+        let status = world.status();
+        let here = stand(&status, "us-east", 3)?;
+        (stand(&status, "eu-west", 3)? == here).then_some(here)
     })
 }
 
@@ -42,9 +34,7 @@ fn rewind(world: &World, region: &str, to: u64) -> Result<AdminAnswer, AdminErro
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = AdminClient::new("demo", SOON);
     wait_for("the leader to answer", SOON, || {
-        let leader = world.leader(region)?;
-        let status = world.status();
-        let address = status["nodes"].as_array()?.iter().find(|node| node["name"] == *leader)?["address"].as_str()?.to_owned();
+        let address = world.address(&world.leader(region)?)?;
         match runtime.block_on(client.call(&address, &AdminCall::Rewind { to })) {
             Err(error) if error.is_transient() => None,
             answer => Some(answer),
@@ -64,7 +54,9 @@ fn law_20_a_mirror_goes_back_to_what_it_was_and_follows_again() {
     PRIMARIES.into_iter().for_each(|node| world.pause(node));
     for (index, digest) in [&history[4], &history[3], &history[0]] {
         assert_eq!(rewind(&world, "eu-west", *index), Ok(AdminAnswer::Done));
-        wait_for("the mirror's nodes to be back", SOON, || (stand(&world, "eu-west")? == (*index, digest.clone())).then_some(()));
+        wait_for("the mirror's nodes to be back", SOON, || {
+            (stand(&world.status(), "eu-west", 3)? == (*index, digest.clone())).then_some(())
+        });
     }
     // Also through a restart of its nodes.
     for node in ["euw-a", "euw-b", "euw-c"] {
