@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Worlds run one at a time: two would make each other slow on a small machine.
 static TURN: Mutex<()> = Mutex::new(());
 /// Until `up` or `down` must have ended.
+/// What `up` says of a port that it cannot have.
+const PORT_TAKEN: &str = "is held by something else";
+
 const UP_WITHIN: Duration = Duration::from_secs(120);
 /// Until any other command must have ended.
 const COMMAND_WITHIN: Duration = Duration::from_secs(180);
@@ -98,21 +101,28 @@ impl World {
         World::begin(|| topology::shipped(nodes), false)
     }
 
-    fn begin(topology: impl FnOnce() -> String, faults: bool) -> World {
+    fn begin(topology: impl Fn() -> String, faults: bool) -> World {
         let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
-        // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
-        std::fs::write(&file, topology()).expect("the temporary directory can be written");
         let faults = faults.then(|| {
             let directory = root.path().join("faults");
             std::fs::create_dir(&directory).expect("the temporary directory can be written");
             Faults::build(&directory)
         });
         let world = World { root, topology: file, faults, workers: Mutex::default(), _turn: turn };
-        world.up();
-        world
+        // A port that was free when it was drawn may be taken before its process listens: other ports are drawn then.
+        for _ in 0..5 {
+            // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
+            std::fs::write(&world.topology, topology()).expect("the temporary directory can be written");
+            let up = world.run(&["up", "--json"], UP_WITHIN);
+            if up.status.success() || !up.stderr.contains(PORT_TAKEN) {
+                up.done();
+                return world;
+            }
+        }
+        panic!("five times in a row, a port was taken between its choice and its use");
     }
 
     /// Changes what the topology declares; the world that runs is not told.
@@ -420,5 +430,22 @@ mod tests {
         let list = serde_json::json!([{ "region": "a", "x": 1 }, { "region": "b", "x": 2 }]);
         assert_eq!(of_region(&list, "b").unwrap()["x"], 2);
         assert!(of_region(&list, "c").is_none());
+    }
+
+    #[test]
+    fn other_ports_are_drawn_when_one_is_taken_meanwhile() {
+        let options = WorldOptions { nodes: 1, block_size: "64KiB" };
+        let held = Mutex::new(Vec::new());
+        let taken_once = || {
+            let text = topology::made(options);
+            let mut held = held.lock().unwrap();
+            if held.is_empty() {
+                let of_console = text.split_once("listen = \"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
+                held.push(std::net::TcpListener::bind(of_console).unwrap());
+            }
+            text
+        };
+        let world = World::begin(taken_once, false);
+        assert_eq!(world.status()["nodes"].as_array().unwrap().len(), 2);
     }
 }

@@ -21,15 +21,17 @@ fn heal_brings_back_what_ought_to_exist_and_nothing_else() {
     // It works for both ledgers while the full sync runs.
     let mount = world.mount(MountSpec { name: "a", ..MountSpec::default() });
     tree::write(&mount.join("kept"), 10, 200_000, 14);
+    world.wait_recoverable();
+    let kept = world.blocks("us-east");
     fs::write(mount.join("removed"), vec![3u8; 100_000]).unwrap();
     world.wait_recoverable();
-    let before = world.blocks("us-east");
+    let removed: Vec<_> = world.blocks("us-east").into_keys().filter(|name| !kept.contains_key(name)).collect();
+    assert!(!removed.is_empty(), "the file has blocks");
     // A file that is removed takes its blocks along, in both regions.
     fs::remove_file(mount.join("removed")).unwrap();
-    let removed = wait_for("the blocks of the removed file to be deleted", 2 * SOON, || {
-        let now = world.blocks("us-east");
-        let gone: Vec<_> = before.keys().filter(|name| !now.contains_key(*name)).cloned().collect();
-        (!gone.is_empty()).then_some(gone)
+    wait_for("every block of the removed file to be deleted", 2 * SOON, || {
+        let has = |region: &str| removed.iter().any(|name| world.blocks(region).contains_key(name));
+        (!has("us-east") && !has("eu-west")).then_some(())
     });
     world.wait_recoverable();
     // One object vanishes in each region, and one appears that nothing names.
