@@ -177,7 +177,13 @@ impl<'a> SharedTxn<'a> {
             }
             images.push(BeforeImage { key, value: before.as_deref() });
         }
-        self.kv.put(Space::Undo, &undo_key(index), &encode_undo(&images))?;
+        put_before_images(self.kv, index, &images)?;
         put_digest(self.kv, hasher.digest())
     }
+}
+
+/// Not inlined: profiles show by its name what before-images cost.
+#[inline(never)]
+fn put_before_images(kv: &mut dyn KvWrite, index: LogIndex, images: &[BeforeImage]) -> Result<(), StorageError> {
+    kv.put(Space::Undo, &undo_key(index), &encode_undo(images))
 }

@@ -17,6 +17,7 @@ use farshore_wire::v1::{
 };
 use farshore_wire::{check_header, decode, encode};
 use openraft::AsyncRuntime;
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -132,10 +133,12 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             let idle = batch.is_none();
             if let Some(batch) = batch {
                 let full = batch.entries.iter().map(|entry| entry.len()).sum::<usize>() >= FULL_BYTES;
-                let sent = output.send(ChangelogFrame { frame: Some(Out::Batch(batch)) }).await;
-                if sent.is_err() {
+                let frame = ChangelogFrame { frame: Some(Out::Batch(batch)) };
+                let bytes = frame.encoded_len() as u64;
+                if output.send(frame).await.is_err() {
                     return Ok(());
                 }
+                self.tell_changelog_sent(tail.cluster, bytes);
                 if !full {
                     R::sleep(GATHER).await;
                 }

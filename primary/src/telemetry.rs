@@ -3,6 +3,7 @@
 
 use crate::node::Node;
 use farshore_meta::kv::Store;
+use farshore_types::ClusterId;
 use metrics::{counter, gauge, histogram};
 use openraft::AsyncRuntime;
 use std::time::Duration;
@@ -47,6 +48,12 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     pub fn alive(&self, component: Component) {
         let labels = [("component", component.label().to_owned()), ("node", self.config.name.clone())];
         gauge!("farshore_component_heartbeat_timestamp_seconds", &labels).set(self.host.wall_us() as f64 / 1e6);
+    }
+
+    /// Batches of entries with so many encoded bytes went to a mirror; what the transport adds is not in it.
+    pub fn tell_changelog_sent(&self, to: ClusterId, bytes: u64) {
+        let to = self.config.regions.get(&to).cloned().unwrap_or_else(|| to.to_string());
+        counter!("farshore_changelog_sent_bytes_total", "node" => self.config.name.clone(), "to" => to).increment(bytes);
     }
 
     /// Figures of this node's disk and role.

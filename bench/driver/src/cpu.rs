@@ -23,22 +23,35 @@ pub struct Watch {
     processes: Vec<(String, u32, Cpu)>,
 }
 
+/// A world's processes: each node by its role, buckets, console, and this process.
+pub async fn roles(world: &World) -> Vec<(String, u32)> {
+    let mut processes = world.processes();
+    let client = AdminClient::new(world.volume_name(), DEADLINE);
+    for health in client.health_of_all(&world.all_nodes()).await.into_iter().flatten() {
+        let role = if health.is_leader { "leader" } else { "follower" };
+        let role = if health.mirror { format!("mirror_{role}") } else { role.to_owned() };
+        processes.iter_mut().filter(|(_, pid)| *pid == health.pid).for_each(|(kind, _)| kind.clone_from(&role));
+    }
+    with_this(processes)
+}
+
+fn with_this(mut processes: Vec<(String, u32)>) -> Vec<(String, u32)> {
+    processes.push((DRIVER.to_owned(), std::process::id()));
+    processes
+}
+
 impl Watch {
-    /// Of a world: each node by its role, buckets, console, and this process.
+    /// Of a world, by [`roles`].
     pub async fn of_world(world: &World) -> Watch {
-        let mut processes = world.processes();
-        let client = AdminClient::new(world.volume_name(), DEADLINE);
-        for health in client.health_of_all(&world.all_nodes()).await.into_iter().flatten() {
-            let role = if health.is_leader { "leader" } else { "follower" };
-            let role = if health.mirror { format!("mirror_{role}") } else { role.to_owned() };
-            processes.iter_mut().filter(|(_, pid)| *pid == health.pid).for_each(|(kind, _)| kind.clone_from(&role));
-        }
-        Watch::of(processes)
+        Watch::over(roles(world).await)
     }
 
     /// Of processes that are named, and this one.
-    pub fn of(mut processes: Vec<(String, u32)>) -> Watch {
-        processes.push((DRIVER.to_owned(), std::process::id()));
+    pub fn of(processes: Vec<(String, u32)>) -> Watch {
+        Watch::over(with_this(processes))
+    }
+
+    fn over(processes: Vec<(String, u32)>) -> Watch {
         let processes = processes.into_iter().filter_map(|(kind, pid)| Some((kind, pid, used(pid)?)));
         Watch { processes: processes.collect() }
     }

@@ -4,6 +4,7 @@
 //! first answer to a create that began after it was sent. In between the killed node is started again, and waited for until all have caught up.
 
 use crate::error::BenchError;
+use crate::order::order;
 use crate::times::Times;
 use crate::world::{World, WorldArgs, directories, make};
 use farshore_client::Volume;
@@ -11,7 +12,7 @@ use farshore_types::{Ino, NewNode};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::admin_client::AdminClient;
 use serde::Serialize;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -136,13 +137,6 @@ async fn kill_all(args: &Args, world: &World, seen: &Seen, times: &mut Vec<Durat
         order(Command::new(&args.farshore).arg("up").arg("--dir").arg(world.dir()).arg("--topology").arg(topology))?;
     }
     Ok(())
-}
-
-/// Runs a command and waits for it; what it prints is not looked at.
-fn order(command: &mut Command) -> Result<(), BenchError> {
-    let what = format!("run {command:?}");
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|error| BenchError::new(&what, error))?;
-    if status.success() { Ok(()) } else { Err(BenchError::new(what, status)) }
 }
 
 /// The leader's pid, once every voter answers it and has caught up.

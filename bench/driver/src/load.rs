@@ -31,6 +31,12 @@ pub struct Args {
     seconds: f64,
 }
 
+impl Args {
+    pub fn new(world: WorldArgs, callers: u16, sessions: u16, seconds: f64) -> Args {
+        Args { world, callers, sessions, seconds }
+    }
+}
+
 /// What the callers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -54,6 +60,17 @@ pub struct Figures {
     cpu_us_per_op: f64,
     /// Without the driver itself.
     servers_cpu_us_per_op: f64,
+}
+
+impl Figures {
+    pub fn ops_per_second(&self) -> f64 {
+        self.load.ops_per_second
+    }
+
+    /// Microseconds of an operation, user and system together.
+    pub fn cpu_us_by_kind(&self) -> BTreeMap<String, f64> {
+        self.cpu_per_op.iter().map(|(kind, cpu)| (kind.clone(), cpu.user_us + cpu.system_us)).collect()
+    }
 }
 
 /// What one caller works on.

@@ -1,7 +1,7 @@
 //! Drives a running world, or an etcd, without FUSE, and prints what it saw as JSON. It judges nothing.
 //!
 //! `creates`, `lookups`, `stats` and `lag` speak to the volume as every client does, by its session; `failover` kills leaders
-//! meanwhile; `synced` waits for the ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
+//! meanwhile; `mirror` kills the mirror's nodes and lets them catch up; `profile` samples where the time goes; `synced` waits for the ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
 
 mod cpu;
 mod error;
@@ -9,6 +9,9 @@ mod etcd;
 mod failover;
 mod lag;
 mod load;
+mod mirror;
+mod order;
+mod profile;
 mod report;
 mod synced;
 mod times;
@@ -40,6 +43,10 @@ enum Verb {
     Lag(lag::Args),
     /// Kills the leader again and again, and measures until the next create is answered
     Failover(failover::Args),
+    /// Measures the mirror: idle, by the changelog's bytes, and catching up with a backlog
+    Mirror(mirror::Args),
+    /// Tells where the processor time of a create goes, by Linux's perf
+    Profile(profile::Args),
     /// Waits until no region's bucket owes a block
     Synced(synced::Args),
     /// Puts values into an etcd, as fast as answers come
@@ -70,6 +77,8 @@ async fn run(verb: Verb) -> Result<(), BenchError> {
         Verb::Stats(args) => print(&load::run(args, What::Stats).await?),
         Verb::Lag(args) => print(&lag::run(args).await?),
         Verb::Failover(args) => print(&failover::run(args).await?),
+        Verb::Mirror(args) => print(&mirror::run(args).await?),
+        Verb::Profile(args) => print(&profile::run(args).await?),
         Verb::Synced(args) => print(&synced::run(args).await?),
         Verb::EtcdPuts(args) => print(&etcd::run(args).await?),
         Verb::Tree(args) => print(&tree::run(&args)?),

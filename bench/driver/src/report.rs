@@ -127,6 +127,11 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
         let ratio = |callers| json!(parts.ratio(&format!("{over}-{callers}"), &format!("{under}-{callers}"), "ops_per_second"));
         CALLERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
     };
+    let reads = |what: &str| -> Map<String, Value> {
+        let ratio =
+            |callers| json!(parts.ratio(&format!("{what}-{callers}"), &format!("juicefs-{what}-{callers}"), "ops_per_second"));
+        READERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
+    };
     let mdtest = |peer: &str| -> Map<String, Value> {
         let of = |threads, operation: &str| {
             let part = |peer: &str| format!("mdtest-{peer}-{threads}");
@@ -143,6 +148,13 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
             "creates_to_ceiling": by_callers("creates", "ceiling"),
             "creates_to_etcd_puts": by_callers("creates", "etcd"),
             "creates_without_mirror_to_etcd_puts": by_callers("alone", "etcd"),
+            "creates_without_mirror_to_juicefs_always_256":
+                parts.ratio("alone-256", "alone-juicefs-256", "ops_per_second"),
+            "creates_by_one_session_without_mirror_to_juicefs_always_256":
+                parts.ratio("alone-one-256", "alone-juicefs-256", "ops_per_second"),
+            "lookups_to_juicefs": reads("lookups"),
+            "stats_to_juicefs": reads("stats"),
+            "mirror_catching_up_to_primary": parts.number("mirror", "mirror_times_primary"),
             "creates_to_juicefs_always": by_callers("creates", "juicefs-always"),
             "creates_to_juicefs_everysec": by_callers("creates", "juicefs-everysec"),
             "untar_seconds_to_juicefs_always": parts.ratio("untar-farshore", "untar-juicefs-always", "seconds"),

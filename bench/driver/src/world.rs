@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which world, on every verb that needs one.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct WorldArgs {
     /// The world's directory, as given to `farshore up`
     #[arg(long)]
@@ -60,6 +60,13 @@ impl World {
     /// The metadata nodes of the region where the volume began as primary.
     pub fn primary_nodes(&self) -> Vec<String> {
         self.nodes(&self.volume.initial_primary)
+    }
+
+    /// Where those serve their metrics.
+    pub fn primary_metrics(&self) -> Vec<String> {
+        let region = self.topology.region(&self.volume.initial_primary);
+        let nodes = region.into_iter().flat_map(|region| &region.nodes);
+        nodes.filter_map(|node| node.metrics.map(|address| address.to_string())).collect()
     }
 
     /// The metadata nodes of every region.

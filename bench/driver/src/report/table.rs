@@ -7,8 +7,11 @@ pub fn of(about: &[(&str, &str)], parts: &Parts) -> String {
     let mut text =
         String::from("# A measurement\n\nRatios inside one run; see [how to read it](../README.md). Report, no verdict.\n\n");
     creates(parts, &mut text);
+    alone(parts, &mut text);
     cpu(parts, &mut text);
+    profile(parts, &mut text);
     reads(parts, &mut text);
+    mirror(parts, &mut text);
     failover(parts, &mut text);
     mounts(parts, &mut text);
     engine(parts, &mut text);
@@ -62,6 +65,40 @@ fn creates(parts: &Parts, text: &mut String) {
     }
 }
 
+fn alone(parts: &Parts, text: &mut String) {
+    let ratio = |over: &str, under: &str| figure(parts.ratio(over, under, "ops_per_second"), 2);
+    let rate = |what: &str| figure(parts.median(what, "ops_per_second"), 0);
+    let (etcd, juicefs) = ("alone-etcd-256", "alone-juicefs-256");
+    *text += "\n256 callers without the mirror, as the peers are:\n\n";
+    head(text, &["", "creates/s", "times etcd", "times JuiceFS always"].map(str::to_owned));
+    for (name, part) in [("four sessions", "alone-256"), ("one session, as JuiceFS's one client", "alone-one-256")] {
+        row(text, &[name.to_owned(), rate(part), ratio(part, etcd), ratio(part, juicefs)]);
+    }
+}
+
+fn profile(parts: &Parts, text: &mut String) {
+    let key = |kind: &str, what: &str| format!("us_per_create/{kind}/{what}");
+    let of = |kind: &str, what: &str| parts.number("profile", &key(kind, what)).unwrap_or(0.0);
+    let Some(kinds) = parts.done.get("profile").and_then(|profile| profile.pointer("/us_per_create")?.as_object()) else {
+        return;
+    };
+    let mut whats: Vec<&String> = kinds.values().filter_map(|whats| whats.as_object()).flat_map(|whats| whats.keys()).collect();
+    let sum = |what: &str| KINDS.iter().map(|kind| of(kind, what)).sum::<f64>();
+    whats.sort_by(|one, other| sum(other).total_cmp(&sum(one)).then_with(|| one.cmp(other)));
+    whats.dedup();
+    let callers = figure(parts.number("profile", "callers"), 0);
+    *text += &format!(
+        "\nWhere a create's microseconds go, by samples, at {callers} callers, the followers of a cluster together:\n\n"
+    );
+    let names = KINDS.iter().map(|kind| kind.replace('_', " "));
+    head(text, &[String::new(), "all".to_owned()].into_iter().chain(names).collect::<Vec<_>>());
+    for what in whats {
+        let mut cells = vec![what.clone(), format!("{:.2}", sum(what))];
+        cells.extend(KINDS.map(|kind| format!("{:.2}", of(kind, what))));
+        row(text, &cells);
+    }
+}
+
 /// Kinds of processes that a create costs something.
 const KINDS: [&str; 5] = ["driver", "leader", "follower", "mirror_leader", "mirror_follower"];
 
@@ -87,13 +124,40 @@ fn cpu(parts: &Parts, text: &mut String) {
 
 fn reads(parts: &Parts, text: &mut String) {
     *text += "\nBy sessions, without FUSE:\n\n";
-    head(text, &["callers", "lookups/s", "stats/s", "CPU of a lookup, µs", "CPU of a stat, µs"].map(str::to_owned));
+    let columns =
+        ["callers", "lookups/s", "stats/s", "lookups : JuiceFS", "stats : JuiceFS", "CPU of a lookup, µs", "CPU of a stat, µs"];
+    head(text, &columns.map(str::to_owned));
     for callers in READERS {
         let of = |what: &str, key: &str| figure(parts.median(&format!("{what}-{callers}"), key), 0);
         let rate = |what| of(what, "ops_per_second");
         let cost = |what| of(what, "cpu_us_per_op");
-        row(text, &[callers.to_string(), rate("lookups"), rate("stats"), cost("lookups"), cost("stats")]);
+        let ratio = |what: &str| {
+            figure(parts.ratio(&format!("{what}-{callers}"), &format!("juicefs-{what}-{callers}"), "ops_per_second"), 2)
+        };
+        let whats = ["lookups", "stats"];
+        row(text, &[vec![callers.to_string()], whats.map(rate).into(), whats.map(ratio).into(), whats.map(cost).into()].concat());
     }
+}
+
+fn mirror(parts: &Parts, text: &mut String) {
+    let of = |key: &str, digits| figure(parts.number("mirror", key), digits);
+    let idle =
+        |kind: &str| figure(parts.number("mirror", &format!("idle_share_of_a_core/{kind}")).map(|share| share * 100.0), 1) + " %";
+    let callers = ["one_caller", "many_callers"].map(|callers| of(&format!("changelog_bytes_of_a_create_by_{callers}"), 1));
+    let rates = ["mirror", "primary", "meanwhile"].map(|whose| of(&format!("{whose}_creates_per_second"), 0));
+    let rows = [
+        ("the mirror catching up : the primary that wrote the backlog, by creates/s", of("mirror_times_primary", 2)),
+        ("creates/s: catching up, the primary alone, meanwhile", rates.join(", ")),
+        ("backlog: creates, entries, s until it was caught up", {
+            [of("backlog_creates", 0), of("backlog_entries", 0), of("caught_up_seconds", 1)].join(", ")
+        }),
+        ("changelog bytes of a create with a name of 16 bytes: one caller, many", callers.join(", ")),
+        ("idle, of one core: leader, followers, mirror's leader, mirror's followers", {
+            ["leader", "follower", "mirror_leader", "mirror_follower"].map(idle).join(", ")
+        }),
+    ];
+    *text += "\nThe mirror:\n\n";
+    pairs(text, &rows);
 }
 
 fn failover(parts: &Parts, text: &mut String) {
