@@ -36,7 +36,7 @@ pub trait DiskFile: Send + Sync {
 
 /// A file system.
 pub trait Disk: Send + Sync {
-    /// Makes a directory and its parents; existing ones are fine.
+    /// Makes a directory and its parents, durably; existing ones are fine.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -96,7 +96,10 @@ impl DiskFile for File {
 
 impl Disk for OsDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+        std::fs::create_dir_all(dir)?;
+        // What is in a directory that has no durable name is lost with it.
+        missing.iter().rev().try_for_each(|made| self.sync_dir(parent_of(made)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -129,4 +132,8 @@ impl Disk for OsDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -237,7 +237,7 @@ fn first_eight(bytes: &[u8; 32]) -> [u8; 8] {
 }
 
 fn create_dir(path: &Path) -> Result<(), BootError> {
-    fs::create_dir_all(path).map_err(|error| BootError::Io { path: path.to_owned(), error })
+    OsDisk.create_dir_all(path).map_err(|error| BootError::Io { path: path.to_owned(), error })
 }
 
 fn io_of(path: &Path, error: CheckpointError) -> BootError {

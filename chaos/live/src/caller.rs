@@ -1,11 +1,11 @@
 //! A client that says every frame itself: one that can say a request again of which it has, or has not, heard the answer.
 
 use crate::{World, wait_for};
-use farshore_types::{Op, Outcome, Query, QueryReply, SessionInfo};
+use farshore_types::{DirEntry, Ino, NodeKind, Op, Outcome, Query, QueryReply, SessionInfo};
 use farshore_wire::v1::{self, client_frame::Frame as Send, server_frame::Frame as Recv};
 use farshore_wire::{decode, encode, header};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +17,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// How long a node may take for an answer; one that is dead does not.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FRAMES: usize = 16;
+const DIAL_EVERY: Duration = Duration::from_millis(10);
+/// Entries of a directory that one query may list.
+const LISTED: u32 = 1000;
 
 /// A writer's session in the volume of a [`World`].
 pub struct Caller<'w> {
@@ -46,6 +49,32 @@ impl<'w> Caller<'w> {
         let mut caller = Caller::new(world, session);
         caller.connect(|| Some(node.to_owned()), false);
         caller
+    }
+
+    /// Opens it at the node that listens on `address` once that leads; `None` when it does not within `bound`.
+    pub fn open_within(world: &'w World, address: &str, session: [u8; 16], bound: Duration) -> Option<Caller<'w>> {
+        let mut caller = Caller::new(world, session);
+        let end = Instant::now() + bound;
+        while caller.stream.is_none() && Instant::now() < end {
+            caller.stream = caller.runtime.block_on(dial(address, session, false));
+            std::thread::sleep(DIAL_EVERY);
+        }
+        caller.stream.is_some().then_some(caller)
+    }
+
+    /// All names and attributes, versions included.
+    pub fn tree(&mut self) -> Vec<DirEntry> {
+        let mut found = vec![];
+        let mut directories = vec![Ino::ROOT];
+        while let Some(ino) = directories.pop() {
+            let QueryReply::Entries { entries, more: false } = self.query(&Query::ReadDir { ino, after: None, limit: LISTED })
+            else {
+                panic!("a short listing")
+            };
+            directories.extend(entries.iter().filter(|entry| entry.attr.kind == NodeKind::Directory).map(|entry| entry.attr.ino));
+            found.extend(entries);
+        }
+        found
     }
 
     fn new(world: &'w World, session: [u8; 16]) -> Caller<'w> {

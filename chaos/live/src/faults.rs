@@ -15,14 +15,7 @@ pub(crate) struct Faults {
 impl Faults {
     /// Makes the library in `directory`.
     pub fn build(directory: &Path) -> Faults {
-        let library = directory.join("faults.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/faults.c");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let mut command = Command::new(&compiler);
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(source).arg("-ldl");
-        let status = command.status().unwrap_or_else(|error| panic!("{} cannot be started: {error}", compiler.display()));
-        assert!(status.success(), "the library of faults was not made");
-        Faults { library, directory: directory.to_owned() }
+        Faults { library: build(directory, "faults"), directory: directory.to_owned() }
     }
 
     /// Puts it in front of libc in what `command` starts, and in what that starts.
@@ -58,4 +51,16 @@ impl Faults {
     fn ask(&self, name: &str) {
         std::fs::write(self.directory.join(name), "").expect("the temporary directory can be written");
     }
+}
+
+/// Makes a library out of `shim/NAME.c`, in `directory`.
+pub(crate) fn build(directory: &Path, name: &str) -> PathBuf {
+    let library = directory.join(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shim/{name}.c"));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut command = Command::new(&compiler);
+    command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
+    let status = command.status().unwrap_or_else(|error| panic!("{} cannot be started: {error}", compiler.display()));
+    assert!(status.success(), "the library {name} was not made");
+    library
 }

@@ -24,6 +24,7 @@ pub mod process;
 mod random;
 mod shell;
 mod topology;
+pub mod trace;
 pub mod tree;
 pub mod world;
 

@@ -2,6 +2,7 @@
 
 use crate::faults::Faults;
 use crate::mount::{Mount, MountSpec};
+use crate::trace::Trace;
 use crate::{binary, blocks, fuse, process, topology, wait_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -42,11 +43,26 @@ impl Default for WorldOptions {
     }
 }
 
+/// What stands in front of libc in the processes of a world.
+#[derive(Clone, Copy)]
+enum Shim {
+    None,
+    Faults,
+    /// Of what is in this node's directory.
+    Trace(&'static str),
+}
+
+enum Preloaded {
+    Nothing,
+    Faults(Faults),
+    Trace(Trace),
+}
+
 /// A world; ended and removed when dropped.
 pub struct World {
     root: tempfile::TempDir,
     topology: PathBuf,
-    faults: Option<Faults>,
+    preloaded: Preloaded,
     workers: Mutex<Vec<Child>>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -83,35 +99,42 @@ pub fn take_turn() -> MutexGuard<'static, ()> {
 impl World {
     /// Writes a topology and brings its world up.
     pub fn start(options: WorldOptions) -> World {
-        World::begin(|| topology::made(options), false)
+        World::begin(|| topology::made(options), Shim::None)
     }
 
     /// The same, with further sections at the end of the topology.
     pub fn start_with(options: WorldOptions, sections: &str) -> World {
-        World::begin(|| topology::made(options) + sections, false)
+        World::begin(|| topology::made(options) + sections, Shim::None)
     }
 
     /// A world whose flushes can be made to fail, and whose nodes can be cut off from each other.
     pub fn start_with_faults(options: WorldOptions) -> World {
-        World::begin(|| topology::made(options), true)
+        World::begin(|| topology::made(options), Shim::Faults)
+    }
+
+    /// A world with further sections, in which everything that happens to a node's files is traced.
+    pub fn start_traced(options: WorldOptions, sections: &str, node: &'static str) -> World {
+        World::begin(|| topology::made(options) + sections, Shim::Trace(node))
     }
 
     /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
     pub fn start_shipped(nodes: usize) -> World {
-        World::begin(|| topology::shipped(nodes), false)
+        World::begin(|| topology::shipped(nodes), Shim::None)
     }
 
-    fn begin(topology: impl Fn() -> String, faults: bool) -> World {
+    fn begin(topology: impl Fn() -> String, shim: Shim) -> World {
         let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
-        let faults = faults.then(|| {
-            let directory = root.path().join("faults");
-            std::fs::create_dir(&directory).expect("the temporary directory can be written");
-            Faults::build(&directory)
-        });
-        let world = World { root, topology: file, faults, workers: Mutex::default(), _turn: turn };
+        let libraries = root.path().join("libraries");
+        std::fs::create_dir(&libraries).expect("the temporary directory can be written");
+        let preloaded = match shim {
+            Shim::None => Preloaded::Nothing,
+            Shim::Faults => Preloaded::Faults(Faults::build(&libraries)),
+            Shim::Trace(node) => Preloaded::Trace(Trace::build(&libraries, root.path().join("world/nodes").join(node))),
+        };
+        let world = World { root, topology: file, preloaded, workers: Mutex::default(), _turn: turn };
         // A port that was free when it was drawn may be taken before its process listens: other ports are drawn then.
         for _ in 0..5 {
             // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
@@ -163,8 +186,10 @@ impl World {
         command.args(arguments);
         command.env("FARSHORE_TOPOLOGY", &self.topology).env("FARSHORE_DIR", self.dir());
         command.current_dir(self.root.path());
-        if let Some(faults) = &self.faults {
-            faults.preload(&mut command);
+        match &self.preloaded {
+            Preloaded::Nothing => {}
+            Preloaded::Faults(faults) => faults.preload(&mut command),
+            Preloaded::Trace(trace) => trace.preload(&mut command),
         }
         command
     }
@@ -282,7 +307,14 @@ impl World {
     }
 
     fn faults(&self) -> &Faults {
-        self.faults.as_ref().expect("the test asked for a world with faults")
+        let Preloaded::Faults(faults) = &self.preloaded else { panic!("the test asked for no world with faults") };
+        faults
+    }
+
+    /// The trace of the process that a node runs as.
+    pub fn trace(&self, node: &str) -> PathBuf {
+        let Preloaded::Trace(trace) = &self.preloaded else { panic!("the test asked for no world with a trace") };
+        trace.of(self.pid(node))
     }
 
     /// The next flush of the node's log fails, once.
@@ -445,7 +477,7 @@ mod tests {
             }
             text
         };
-        let world = World::begin(taken_once, false);
+        let world = World::begin(taken_once, Shim::None);
         assert_eq!(world.status()["nodes"].as_array().unwrap().len(), 2);
     }
 }

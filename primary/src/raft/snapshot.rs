@@ -5,6 +5,7 @@
 use super::member::Member;
 use super::types::LeaderId;
 use crate::local;
+use farshore_changelog::{Disk, OsDisk};
 use farshore_meta::kv::{Space, StorageError, Store};
 use farshore_meta::{DumpError, DumpHeader};
 use farshore_types::GroupId;
@@ -86,7 +87,7 @@ impl Checkpoints {
 
     /// In a directory, which is created. What is unfinished or damaged is removed.
     pub fn in_directory(directory: &Path) -> Result<Self, CheckpointError> {
-        fs::create_dir_all(directory)?;
+        OsDisk.create_dir_all(directory)?;
         let mut names: Vec<PathBuf> = vec![];
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();

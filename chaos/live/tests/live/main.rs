@@ -15,6 +15,7 @@ mod members;
 mod mirror;
 mod once;
 mod posix;
+mod power;
 mod restart;
 mod rewind;
 mod snapshots;

@@ -52,20 +52,6 @@ fn every_verb(caller: &mut Caller) -> Vec<Op> {
     ]
 }
 
-/// All names and attributes, versions included.
-fn tree(caller: &mut Caller) -> Vec<DirEntry> {
-    let mut found = vec![];
-    let mut directories = vec![Ino::ROOT];
-    while let Some(ino) = directories.pop() {
-        let QueryReply::Entries { entries, more: false } = caller.query(&Query::ReadDir { ino, after: None, limit: 100 }) else {
-            panic!("a short listing")
-        };
-        directories.extend(entries.iter().filter(|entry| entry.attr.kind == NodeKind::Directory).map(|entry| entry.attr.ino));
-        found.extend(entries);
-    }
-    found
-}
-
 #[test]
 fn law_10_a_reply_lost_with_the_leader_comes_from_the_next_one_for_every_verb() {
     const FIRST: u64 = 6;
@@ -92,12 +78,12 @@ fn law_10_a_reply_lost_with_the_leader_comes_from_the_next_one_for_every_verb() 
         assert_eq!(caller.ask(FIRST - 1, sequence, op), answer, "{op:?}");
         answers.extend(answer);
     }
-    let after = tree(&mut caller);
+    let after = caller.tree();
     assert_eq!(after.len(), 4, "dir, new, second, dir/moved: {after:?}");
     // Late repetitions of all, at yet another leader, whose answers were all heard before.
     dies(&mut caller);
     assert_eq!(caller.ask(FIRST - 1, FIRST, &ops), answers);
-    assert_eq!(tree(&mut caller), after, "a verb was done twice");
+    assert_eq!(caller.tree(), after, "a verb was done twice");
     drop(caller);
     wait_equal(&world);
 }
@@ -114,7 +100,7 @@ fn law_10_a_failure_stays_the_answer_also_at_the_next_leader() {
     world.up();
     caller.resume(REGION);
     assert_eq!(caller.ask(0, 1, &unlink), [Err(ErrorKind::NotFound)], "the name is there now, and the answer is the first one");
-    assert_eq!(tree(&mut caller).len(), 1);
+    assert_eq!(caller.tree().len(), 1);
 }
 
 #[test]
@@ -122,7 +108,7 @@ fn law_9_a_leader_that_is_cut_off_gives_no_stale_answer() {
     let world = World::start_with_faults(WorldOptions::default());
     let old = world.wait_leader(REGION);
     let mut caller = Caller::open(&world, REGION, [7; 16]);
-    assert_eq!(tree(&mut caller), []);
+    assert_eq!(caller.tree(), []);
     let others: Vec<&str> = ["use-a", "use-b", "use-c"].into_iter().filter(|name| *name != old).collect();
     world.cut(&[&old], &others);
     let next = wait_for("another leader", Duration::from_secs(60), || others.iter().copied().find(|name| world.leads(name)));
