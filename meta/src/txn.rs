@@ -12,7 +12,9 @@ use crate::kv::{KvRead, KvWrite, Row, Space, StorageError};
 use crate::row::{Value, decode};
 use crate::undo::{BeforeImage, encode_undo, undo_key};
 use farshore_types::LogIndex;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::iter::Peekable;
 use std::ops::Bound;
 
@@ -53,13 +55,26 @@ type Slots = BTreeMap<Vec<u8>, Slot>;
 pub(crate) struct SharedTxn<'a> {
     kv: &'a mut dyn KvWrite,
     slots: Slots,
+    /// The stored row that was read last: what is changed was mostly read just before, and needs no second look for its
+    /// before-image. Nothing is stored before the entry is done.
+    read: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 
 impl SharedRead for SharedTxn<'_> {
     fn bytes(&self, key: &[u8]) -> Result<Option<&[u8]>, StorageError> {
         match self.slots.get(key) {
             Some(slot) => Ok(slot.now.as_deref()),
-            None => self.kv.get(Space::Shared, key),
+            None => {
+                let found = self.kv.get(Space::Shared, key)?;
+                if let Some(value) = found {
+                    let (last, row) = &mut *self.read.borrow_mut();
+                    last.clear();
+                    last.extend_from_slice(key);
+                    row.clear();
+                    row.extend_from_slice(value);
+                }
+                Ok(found)
+            }
         }
     }
 
@@ -108,7 +123,7 @@ impl<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], &'a Slot)>> 
 
 impl<'a> SharedTxn<'a> {
     pub fn new(kv: &'a mut dyn KvWrite) -> Self {
-        SharedTxn { kv, slots: Slots::new() }
+        SharedTxn { kv, slots: Slots::new(), read: RefCell::default() }
     }
 
     pub fn put(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
@@ -118,9 +133,9 @@ impl<'a> SharedTxn<'a> {
     /// Puts a row whose key the caller knows to be absent, having looked or having made the id: spares a look.
     pub fn put_new(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
         debug_assert!(matches!(self.bytes(key), Ok(None)), "the key is new");
-        match self.slots.get_mut(key) {
-            Some(slot) => slot.now = Some(value),
-            None => drop(self.slots.insert(key.to_vec(), Slot { before: None, now: Some(value) })),
+        match self.slots.entry(key.to_vec()) {
+            Entry::Occupied(mut slot) => slot.get_mut().now = Some(value),
+            Entry::Vacant(slot) => drop(slot.insert(Slot { before: None, now: Some(value) })),
         }
         Ok(())
     }
@@ -151,7 +166,11 @@ impl<'a> SharedTxn<'a> {
         match self.slots.get_mut(key) {
             Some(slot) => slot.now = now,
             None => {
-                let before = self.kv.get(Space::Shared, key)?.map(<[u8]>::to_vec);
+                let (last, row) = self.read.get_mut();
+                let before = match last == key {
+                    true => Some(row.clone()),
+                    false => self.kv.get(Space::Shared, key)?.map(<[u8]>::to_vec),
+                };
                 self.slots.insert(key.to_vec(), Slot { before, now });
             }
         }
