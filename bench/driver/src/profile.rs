@@ -61,7 +61,7 @@ const WHAT: [(&str, &[&str]); 19] = [
     ("changelog's feed and tail", &["farshore_primary::feed", "serve_tail", "farshore_mirror"]),
     ("consensus", &["openraft", "farshore_primary::raft", "farshore_primary::node"]),
     ("client", &["farshore_client", "farshore_bench"]),
-    ("gRPC and HTTP/2", &["h2::", "hyper", "tonic", "tower", "prost"]),
+    ("gRPC", &["h2::", "hyper", "tonic", "tower", "prost"]),
     ("tasks", &["tokio"]),
     (KERNEL, &["entry_SYSCALL", "do_syscall_64", "asm_"]),
 ];
