@@ -3,7 +3,7 @@
 use crate::world::World;
 use farshore_wire::admin_client::AdminClient;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Of /proc's figures; the kernel's ABI fixes it at 100 a second.
@@ -23,37 +23,29 @@ pub struct Watch {
     processes: Vec<(String, u32, Cpu)>,
 }
 
-/// A world's processes: each node by its role, buckets, console, and this process.
-pub async fn roles(world: &World) -> Vec<(String, u32)> {
-    let mut processes = world.processes();
-    let client = AdminClient::new(world.volume_name(), DEADLINE);
-    for health in client.health_of_all(&world.all_nodes()).await.into_iter().flatten() {
-        let role = if health.is_leader { "leader" } else { "follower" };
-        let role = if health.mirror { format!("mirror_{role}") } else { role.to_owned() };
-        processes.iter_mut().filter(|(_, pid)| *pid == health.pid).for_each(|(kind, _)| kind.clone_from(&role));
-    }
-    with_this(processes)
-}
-
-fn with_this(mut processes: Vec<(String, u32)>) -> Vec<(String, u32)> {
-    processes.push((DRIVER.to_owned(), std::process::id()));
-    processes
-}
-
 impl Watch {
-    /// Of a world, by [`roles`].
+    /// Of a world: each node by its role, buckets, console, and this process.
     pub async fn of_world(world: &World) -> Watch {
-        Watch::over(roles(world).await)
+        let mut processes = world.processes();
+        let client = AdminClient::new(world.volume_name(), DEADLINE);
+        for health in client.health_of_all(&world.all_nodes()).await.into_iter().flatten() {
+            let role = if health.is_leader { "leader" } else { "follower" };
+            let role = if health.mirror { format!("mirror_{role}") } else { role.to_owned() };
+            processes.iter_mut().filter(|(_, pid)| *pid == health.pid).for_each(|(kind, _)| kind.clone_from(&role));
+        }
+        Watch::of(processes)
     }
 
     /// Of processes that are named, and this one.
-    pub fn of(processes: Vec<(String, u32)>) -> Watch {
-        Watch::over(with_this(processes))
-    }
-
-    fn over(processes: Vec<(String, u32)>) -> Watch {
+    pub fn of(mut processes: Vec<(String, u32)>) -> Watch {
+        processes.push((DRIVER.to_owned(), std::process::id()));
         let processes = processes.into_iter().filter_map(|(kind, pid)| Some((kind, pid, used(pid)?)));
         Watch { processes: processes.collect() }
+    }
+
+    /// The kind of each process.
+    pub fn kinds(&self) -> HashMap<u32, String> {
+        self.processes.iter().map(|(kind, pid, _)| (*pid, kind.clone())).collect()
     }
 
     /// What each kind used since, for each of `ops`; a process that has ended is left out.

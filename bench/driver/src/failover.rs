@@ -4,7 +4,7 @@
 //! first answer to a create that began after it was sent. In between the killed node is started again, and waited for until all have caught up.
 
 use crate::error::BenchError;
-use crate::order::order;
+use crate::order;
 use crate::times::Times;
 use crate::world::{World, WorldArgs, directories, make};
 use farshore_client::Volume;
@@ -12,7 +12,6 @@ use farshore_types::{Ino, NewNode};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::admin_client::AdminClient;
 use serde::Serialize;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,7 +120,7 @@ async fn kill_all(args: &Args, world: &World, seen: &Seen, times: &mut Vec<Durat
         // Not always at the same phase of heartbeats and checkpoints.
         tokio::time::sleep(Duration::from_millis(100 + number as u64 * 37 % 400)).await;
         let at = Instant::now();
-        order(Command::new("kill").args(["-9", &pid.to_string()]))?;
+        order::kill(pid)?;
         seen.killed(Instant::now());
         let took = loop {
             if let Some(first) = seen.first_answer() {
@@ -133,8 +132,7 @@ async fn kill_all(args: &Args, world: &World, seen: &Seen, times: &mut Vec<Durat
             tokio::time::sleep(Duration::from_millis(1)).await;
         };
         times.push(took);
-        let topology = world.dir().join("topology.toml");
-        order(Command::new(&args.farshore).arg("up").arg("--dir").arg(world.dir()).arg("--topology").arg(topology))?;
+        order::up(&args.farshore, world)?;
     }
     Ok(())
 }

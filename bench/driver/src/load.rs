@@ -20,21 +20,15 @@ const MAKING: usize = 256;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    world: WorldArgs,
+    pub world: WorldArgs,
     /// Callers at once, each with one operation at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    callers: u16,
+    pub callers: u16,
     /// Sessions that the callers share, each with a connection of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    sessions: u16,
+    pub sessions: u16,
     #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-}
-
-impl Args {
-    pub fn new(world: WorldArgs, callers: u16, sessions: u16, seconds: f64) -> Args {
-        Args { world, callers, sessions, seconds }
-    }
+    pub seconds: f64,
 }
 
 /// What the callers do.

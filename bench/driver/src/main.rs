@@ -1,7 +1,8 @@
 //! Drives a running world, or an etcd, without FUSE, and prints what it saw as JSON. It judges nothing.
 //!
 //! `creates`, `lookups`, `stats` and `lag` speak to the volume as every client does, by its session; `failover` kills leaders
-//! meanwhile; `mirror` kills the mirror's nodes and lets them catch up; `profile` samples where the time goes; `synced` waits for the ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
+//! meanwhile; `mirror` kills the mirror's nodes and lets them catch up; `profile` samples where the time goes; `synced` waits for
+//! the ledger; `etcd-puts` is the same load on etcd; `report` makes the committed files out of the parts of a run.
 
 mod cpu;
 mod error;

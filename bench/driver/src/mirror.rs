@@ -3,7 +3,7 @@
 
 use crate::cpu::{Cpu, Watch};
 use crate::error::BenchError;
-use crate::order::order;
+use crate::order;
 use crate::world::{World, WorldArgs, directories, make};
 use farshore_client::Volume;
 use farshore_types::{Ino, NewNode};
@@ -11,7 +11,6 @@ use farshore_wire::admin_client::AdminClient;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +20,8 @@ use tokio::task::JoinSet;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Creates of a tempo start in groups this far apart.
+const TICK: Duration = Duration::from_millis(5);
 /// How long the mirror may take for anything.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Creates of which the bytes are counted: by one caller, and by many.
@@ -135,13 +136,9 @@ pub async fn run(args: Args) -> Result<MirrorFigures, BenchError> {
     create(&volume, &parents, args.backlog).await?;
     let primary_creates_per_second = args.backlog as f64 / began.elapsed().as_secs_f64();
     let backlog_entries = sight.primary().await? - known;
-    let topology = world.dir().join("topology.toml");
     let (stop, meanwhile) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let load = tokio::spawn(create_at(volume.clone(), parents, args.rate, stop.clone(), meanwhile.clone()));
-    let up = args.farshore.clone();
-    let mut up = Command::new(up);
-    up.arg("up").arg("--dir").arg(world.dir()).arg("--topology").arg(topology);
-    let started = tokio::task::spawn_blocking(move || order(&mut up));
+    let started = tokio::task::spawn_blocking(move || order::up(&args.farshore, &world));
     let (first, all) = sight.caught_up(known).await?;
     let took = (all - first).as_secs_f64();
     let came = meanwhile.load(Ordering::Relaxed);
@@ -215,7 +212,7 @@ async fn create_at(
     let mut callers = JoinSet::new();
     let mut due = 0;
     while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(TICK).await;
         let wanted = (began.elapsed().as_secs_f64() * rate as f64) as u64;
         for number in due..wanted {
             let (volume, parent, made) = (volume.clone(), parents[number as usize % parents.len()], made.clone());
@@ -239,7 +236,7 @@ async fn create_at(
 async fn kill_mirror(sight: &Sight) -> Result<(), BenchError> {
     for health in sight.client.health_of_all(&sight.mirror).await {
         let health = health.map_err(|error| BenchError::new("find the mirror's processes", error))?;
-        order(Command::new("kill").args(["-9", &health.pid.to_string()]))?;
+        order::kill(health.pid)?;
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! Where the processor time of a create goes: Linux's `perf` samples all processors while callers create, and every sample
 //! is put down to a kind of process and to what it did there. Shares of samples, times the processor time that the kernel counted.
 
-use crate::cpu::roles;
+use crate::cpu::Watch;
 use crate::error::BenchError;
 use crate::load::{self, What};
-use crate::world::WorldArgs;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -18,13 +17,7 @@ const STACK: &str = "dwarf,16384";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    world: WorldArgs,
-    #[arg(long, default_value_t = 256)]
-    callers: u16,
-    #[arg(long, default_value_t = 4)]
-    sessions: u16,
-    #[arg(long, default_value_t = 8.0)]
-    seconds: f64,
+    load: load::Args,
     /// Where the samples are kept meanwhile; some 20 MB a second
     #[arg(long)]
     samples: PathBuf,
@@ -79,7 +72,10 @@ impl Recording {
     fn begin(args: &Args) -> Result<Recording, BenchError> {
         let mut perf = Command::new("perf");
         perf.args(["record", "-F", FREQUENCY, "--call-graph", STACK, "-a", "-o"]).arg(&args.samples);
-        perf.args(["--", "sleep", &args.seconds.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        perf.args(["--", "sleep", &args.load.seconds.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let perf = perf.spawn().map_err(|error| BenchError::new("run perf", error))?;
         Ok(Recording { perf, samples: args.samples.clone() })
     }
@@ -100,11 +96,10 @@ impl Recording {
 }
 
 pub async fn run(args: Args) -> Result<ProfileFigures, BenchError> {
-    let world = args.world.open()?;
-    let roles: HashMap<u32, String> = roles(&world).await.into_iter().map(|(role, pid)| (pid, role)).collect();
+    let roles = Watch::of_world(&args.load.world.open()?).await.kinds();
     let recording = Recording::begin(&args)?;
-    let load = load::Args::new(args.world.clone(), args.callers, args.sessions, args.seconds);
-    let figures = load::run(load, What::Creates).await?;
+    let (callers, sessions) = (args.load.callers, args.load.sessions);
+    let figures = load::run(args.load, What::Creates).await?;
     let samples = counted(&recording.end()?, &roles);
     let cpu = figures.cpu_us_by_kind();
     let mut us_per_create = BTreeMap::new();
@@ -114,8 +109,8 @@ pub async fn run(args: Args) -> Result<ProfileFigures, BenchError> {
         us_per_create.insert(role.clone(), shares.collect());
     }
     Ok(ProfileFigures {
-        callers: args.callers,
-        sessions: args.sessions,
+        callers,
+        sessions,
         ops_per_second: figures.ops_per_second(),
         samples: samples.values().flat_map(|whats| whats.values()).sum(),
         us_per_create,

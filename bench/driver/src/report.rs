@@ -123,15 +123,11 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
 }
 
 fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
-    let by_callers = |over: &str, under: &str| -> Map<String, Value> {
+    let by = |all: &[u32], over: &str, under: &str| -> Map<String, Value> {
         let ratio = |callers| json!(parts.ratio(&format!("{over}-{callers}"), &format!("{under}-{callers}"), "ops_per_second"));
-        CALLERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
+        all.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
     };
-    let reads = |what: &str| -> Map<String, Value> {
-        let ratio =
-            |callers| json!(parts.ratio(&format!("{what}-{callers}"), &format!("juicefs-{what}-{callers}"), "ops_per_second"));
-        READERS.iter().map(|callers| (callers.to_string(), ratio(callers))).collect()
-    };
+    let by_callers = |over: &str, under: &str| by(&CALLERS, over, under);
     let mdtest = |peer: &str| -> Map<String, Value> {
         let of = |threads, operation: &str| {
             let part = |peer: &str| format!("mdtest-{peer}-{threads}");
@@ -152,8 +148,8 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
                 parts.ratio("alone-256", "alone-juicefs-256", "ops_per_second"),
             "creates_by_one_session_without_mirror_to_juicefs_always_256":
                 parts.ratio("alone-one-256", "alone-juicefs-256", "ops_per_second"),
-            "lookups_to_juicefs": reads("lookups"),
-            "stats_to_juicefs": reads("stats"),
+            "lookups_to_juicefs": by(&READERS, "lookups", "juicefs-lookups"),
+            "stats_to_juicefs": by(&READERS, "stats", "juicefs-stats"),
             "mirror_catching_up_to_primary": parts.number("mirror", "mirror_times_primary"),
             "creates_to_juicefs_always": by_callers("creates", "juicefs-always"),
             "creates_to_juicefs_everysec": by_callers("creates", "juicefs-everysec"),

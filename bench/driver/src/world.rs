@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which world, on every verb that needs one.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct WorldArgs {
     /// The world's directory, as given to `farshore up`
     #[arg(long)]

@@ -7,22 +7,16 @@
 
    Nodes talk to each other over connections of the one that asks: with a cut at both ends two of them are apart, while
    everybody else still reaches both. */
-#define _GNU_SOURCE
+#include "shim.h"
 #include <arpa/inet.h>
-#include <dlfcn.h>
-#include <errno.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #define DESCRIPTORS 65536
-#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
 
 /* Descriptors of connections that lost bytes. */
 static atomic_char lossy[DESCRIPTORS];
@@ -36,12 +30,8 @@ static void name_of(char *to, const char *kind, int port) {
 }
 
 static int flush_fails(int fd) {
-    char link[64], path[PATH_MAX + 1], asked[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, PATH_MAX);
-    if (length < 0)
-        return 0;
-    path[length] = 0;
+    char path[PATH_MAX + 1], asked[PATH_MAX];
+    path_of(fd, path);
     name_of(asked, "flush", -1);
     return strstr(path, "/log/segments/") != NULL && unlink(asked) == 0;
 }

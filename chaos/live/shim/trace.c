@@ -3,23 +3,16 @@
 
    A record is a head, the path, a second path of a rename, and a write's bytes, unless they are all zero. It is there before
    the call returns, so who hears that something is done finds it in the trace. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
+#include "shim.h"
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-#include <unistd.h>
-
-#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
 
 enum kind { WRITE = 1, LENGTH, CREATE, RENAME, UNLINK, SYNC, MKDIR };
 
@@ -38,14 +31,8 @@ static int is_watched(const char *path) {
     return length && strncmp(path, below, length) == 0 && (path[length] == 0 || path[length] == '/') && !strstr(path, "/state/");
 }
 
-/* The path of a descriptor, if it is watched. */
-static int path_of(int fd, char *path) {
-    char link[64];
-    int kept = errno;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, PATH_MAX);
-    errno = kept;
-    path[length < 0 ? 0 : length] = 0;
+static int is_open_and_watched(int fd, char *path) {
+    path_of(fd, path);
     return is_watched(path);
 }
 
@@ -134,13 +121,13 @@ int open64(const char *path, int flags, ...) {
 
 ssize_t write(int fd, const void *bytes, size_t length) {
     char path[PATH_MAX + 1];
-    TOLD(path_of(fd, path), ssize_t, REAL(write)(fd, bytes, length),
+    TOLD(is_open_and_watched(fd, path), ssize_t, REAL(write)(fd, bytes, length),
          tell(WRITE, path, NULL, (uint64_t)(lseek(fd, 0, SEEK_CUR) - answer), bytes, (uint64_t)answer));
 }
 
 static ssize_t written_at(int fd, const void *bytes, size_t length, off64_t offset) {
     char path[PATH_MAX + 1];
-    TOLD(path_of(fd, path), ssize_t, REAL(pwrite64)(fd, bytes, length, offset),
+    TOLD(is_open_and_watched(fd, path), ssize_t, REAL(pwrite64)(fd, bytes, length, offset),
          tell(WRITE, path, NULL, (uint64_t)offset, bytes, (uint64_t)answer));
 }
 
@@ -151,14 +138,14 @@ ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return 
 /* Calls that nobody makes on these files; whoever begins to, must teach them here. */
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     char path[PATH_MAX + 1];
-    if (path_of(fd, path))
+    if (is_open_and_watched(fd, path))
         abort();
     return REAL(writev)(fd, parts, count);
 }
 
 static int shortened(int fd, off64_t length) {
     char path[PATH_MAX + 1];
-    TOLD(path_of(fd, path), int, REAL(ftruncate64)(fd, length), tell(LENGTH, path, NULL, 0, NULL, (uint64_t)length));
+    TOLD(is_open_and_watched(fd, path), int, REAL(ftruncate64)(fd, length), tell(LENGTH, path, NULL, 0, NULL, (uint64_t)length));
 }
 
 int ftruncate64(int fd, off64_t length) { return shortened(fd, length); }
@@ -177,10 +164,10 @@ int mkdir(const char *path, mode_t mode) {
 
 int fsync(int fd) {
     char path[PATH_MAX + 1];
-    TOLD(path_of(fd, path), int, REAL(fsync)(fd), tell(SYNC, path, NULL, 0, NULL, 0));
+    TOLD(is_open_and_watched(fd, path), int, REAL(fsync)(fd), tell(SYNC, path, NULL, 0, NULL, 0));
 }
 
 int fdatasync(int fd) {
     char path[PATH_MAX + 1];
-    TOLD(path_of(fd, path), int, REAL(fdatasync)(fd), tell(SYNC, path, NULL, 0, NULL, 0));
+    TOLD(is_open_and_watched(fd, path), int, REAL(fdatasync)(fd), tell(SYNC, path, NULL, 0, NULL, 0));
 }

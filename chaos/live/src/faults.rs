@@ -13,9 +13,10 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Makes the library in `directory`.
-    pub fn build(directory: &Path) -> Faults {
-        Faults { library: build(directory, "faults"), directory: directory.to_owned() }
+    /// Makes the library in a directory of its own in `root`.
+    pub fn build(root: &Path) -> Faults {
+        let (library, directory) = build(root, "faults");
+        Faults { library, directory }
     }
 
     /// Puts it in front of libc in what `command` starts, and in what that starts.
@@ -53,8 +54,10 @@ impl Faults {
     }
 }
 
-/// Makes a library out of `shim/NAME.c`, in `directory`.
-pub(crate) fn build(directory: &Path, name: &str) -> PathBuf {
+/// Makes a library out of `shim/NAME.c`, in the directory `root/NAME`; both are answered.
+pub(crate) fn build(root: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let directory = root.join(name);
+    std::fs::create_dir(&directory).expect("the temporary directory can be written");
     let library = directory.join(format!("{name}.so"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shim/{name}.c"));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
@@ -62,5 +65,5 @@ pub(crate) fn build(directory: &Path, name: &str) -> PathBuf {
     command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
     let status = command.status().unwrap_or_else(|error| panic!("{} cannot be started: {error}", compiler.display()));
     assert!(status.success(), "the library {name} was not made");
-    library
+    (library, directory)
 }

@@ -25,11 +25,10 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Makes the library in `directory`; what happens below `below` is traced.
-    pub fn build(directory: &Path, below: PathBuf) -> Trace {
-        let traces = directory.join("traces");
-        std::fs::create_dir(&traces).expect("the temporary directory can be written");
-        Trace { library: build(directory, "trace"), directory: traces, below }
+    /// Makes the library in a directory of its own in `root`; what happens in `below` is traced.
+    pub fn build(root: &Path, below: PathBuf) -> Trace {
+        let (library, directory) = build(root, "trace");
+        Trace { library, directory, below }
     }
 
     pub fn preload(&self, command: &mut Command) {

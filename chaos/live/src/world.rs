@@ -16,6 +16,8 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Until `up` or `down` must have ended.
 /// What `up` says of a port that it cannot have.
 const PORT_TAKEN: &str = "is held by something else";
+/// How often ports are drawn for a world.
+const DRAWS: usize = 5;
 
 const UP_WITHIN: Duration = Duration::from_secs(120);
 /// Until any other command must have ended.
@@ -44,14 +46,6 @@ impl Default for WorldOptions {
 }
 
 /// What stands in front of libc in the processes of a world.
-#[derive(Clone, Copy)]
-enum Shim {
-    None,
-    Faults,
-    /// Of what is in this node's directory.
-    Trace(&'static str),
-}
-
 enum Preloaded {
     Nothing,
     Faults(Faults),
@@ -99,53 +93,48 @@ pub fn take_turn() -> MutexGuard<'static, ()> {
 impl World {
     /// Writes a topology and brings its world up.
     pub fn start(options: WorldOptions) -> World {
-        World::begin(|| topology::made(options), Shim::None)
+        World::begin(|| topology::made(options), |_| Preloaded::Nothing)
     }
 
     /// The same, with further sections at the end of the topology.
     pub fn start_with(options: WorldOptions, sections: &str) -> World {
-        World::begin(|| topology::made(options) + sections, Shim::None)
+        World::begin(|| topology::made(options) + sections, |_| Preloaded::Nothing)
     }
 
     /// A world whose flushes can be made to fail, and whose nodes can be cut off from each other.
     pub fn start_with_faults(options: WorldOptions) -> World {
-        World::begin(|| topology::made(options), Shim::Faults)
+        World::begin(|| topology::made(options), |root| Preloaded::Faults(Faults::build(root)))
     }
 
     /// A world with further sections, in which everything that happens to a node's files is traced.
-    pub fn start_traced(options: WorldOptions, sections: &str, node: &'static str) -> World {
-        World::begin(|| topology::made(options) + sections, Shim::Trace(node))
+    pub fn start_traced(options: WorldOptions, sections: &str, node: &str) -> World {
+        let trace = |root: &Path| Preloaded::Trace(Trace::build(root, root.join("world/nodes").join(node)));
+        World::begin(|| topology::made(options) + sections, trace)
     }
 
     /// Brings the shipped `topology.toml` up, with 1 or 3 metadata nodes a region: the world that the documents speak of.
     pub fn start_shipped(nodes: usize) -> World {
-        World::begin(|| topology::shipped(nodes), Shim::None)
+        World::begin(|| topology::shipped(nodes), |_| Preloaded::Nothing)
     }
 
-    fn begin(topology: impl Fn() -> String, shim: Shim) -> World {
+    fn begin(topology: impl Fn() -> String, preloaded: impl FnOnce(&Path) -> Preloaded) -> World {
         let turn = take_turn();
         binary::farshore();
         let root = tempfile::Builder::new().prefix("farshore-live-").tempdir().expect("a temporary directory can be made");
         let file = root.path().join("topology.toml");
-        let libraries = root.path().join("libraries");
-        std::fs::create_dir(&libraries).expect("the temporary directory can be written");
-        let preloaded = match shim {
-            Shim::None => Preloaded::Nothing,
-            Shim::Faults => Preloaded::Faults(Faults::build(&libraries)),
-            Shim::Trace(node) => Preloaded::Trace(Trace::build(&libraries, root.path().join("world/nodes").join(node))),
-        };
+        let preloaded = preloaded(root.path());
         let world = World { root, topology: file, preloaded, workers: Mutex::default(), _turn: turn };
         // A port that was free when it was drawn may be taken before its process listens: other ports are drawn then.
-        for _ in 0..5 {
+        for _ in 0..DRAWS {
             // Not before the turn: the ports that are free now are those of a world that ends meanwhile.
             std::fs::write(&world.topology, topology()).expect("the temporary directory can be written");
-            let up = world.run(&["up", "--json"], UP_WITHIN);
+            let up = world.try_up();
             if up.status.success() || !up.stderr.contains(PORT_TAKEN) {
                 up.done();
                 return world;
             }
         }
-        panic!("five times in a row, a port was taken between its choice and its use");
+        panic!("{DRAWS} times in a row, a port was taken between its choice and its use");
     }
 
     /// Changes what the topology declares; the world that runs is not told.
@@ -161,7 +150,11 @@ impl World {
 
     /// Starts what is missing; fails when that fails.
     pub fn up(&self) -> Value {
-        self.run(&["up", "--json"], UP_WITHIN).done().json()
+        self.try_up().done().json()
+    }
+
+    fn try_up(&self) -> Output {
+        self.run(&["up", "--json"], UP_WITHIN)
     }
 
     pub fn down(&self) {
@@ -477,7 +470,7 @@ mod tests {
             }
             text
         };
-        let world = World::begin(taken_once, Shim::None);
+        let world = World::begin(taken_once, |_| Preloaded::Nothing);
         assert_eq!(world.status()["nodes"].as_array().unwrap().len(), 2);
     }
 }

@@ -90,8 +90,7 @@ fn profile(parts: &Parts, text: &mut String) {
     *text += &format!(
         "\nWhere a create's microseconds go, by samples, at {callers} callers, the followers of a cluster together:\n\n"
     );
-    let names = KINDS.iter().map(|kind| kind.replace('_', " "));
-    head(text, &[String::new(), "all".to_owned()].into_iter().chain(names).collect::<Vec<_>>());
+    head(text, &[String::new(), "all".to_owned()].into_iter().chain(kind_names()).collect::<Vec<_>>());
     for what in whats {
         let mut cells = vec![what.clone(), format!("{:.2}", sum(what))];
         cells.extend(KINDS.map(|kind| format!("{:.2}", of(kind, what))));
@@ -102,11 +101,15 @@ fn profile(parts: &Parts, text: &mut String) {
 /// Kinds of processes that a create costs something.
 const KINDS: [&str; 5] = ["driver", "leader", "follower", "mirror_leader", "mirror_follower"];
 
+fn kind_names() -> impl Iterator<Item = String> {
+    KINDS.iter().map(|kind| kind.replace('_', " "))
+}
+
 fn cpu(parts: &Parts, text: &mut String) {
     *text +=
         "\nCPU time of one create, microseconds (user + system), by kind of process; the followers of a cluster together:\n\n";
-    let names = KINDS.iter().map(|kind| kind.replace('_', " "));
-    let columns = ["callers".to_owned(), "all".to_owned()].into_iter().chain(names).chain(["etcd's members, a put".to_owned()]);
+    let columns =
+        ["callers".to_owned(), "all".to_owned()].into_iter().chain(kind_names()).chain(["etcd's members, a put".to_owned()]);
     head(text, &columns.collect::<Vec<_>>());
     for callers in CALLERS {
         let of = |part: &str, kind: &str| {

@@ -26,7 +26,7 @@ fn get(world: &World, name: &str) -> Vec<u8> {
     world.cli(&["cat", &format!("demo:/{name}")]).done().stdout
 }
 
-fn directory(world: &World, node: &str) -> PathBuf {
+pub fn directory(world: &World, node: &str) -> PathBuf {
     world.dir().join("nodes").join(node)
 }
 
@@ -38,13 +38,15 @@ fn view_of(world: &World, node: &str) -> Value {
     world.node(node).unwrap()
 }
 
-/// A node that was started without the rest of its world.
-struct Alone(Child);
+/// A node that was started without the rest of its world, and with nothing in front of libc.
+pub struct Alone(Child);
 
 impl Alone {
-    fn start(world: &World, node: &str) -> Alone {
+    pub fn start(world: &World, node: &str) -> Alone {
         let log = fs::File::options().append(true).open(world.dir().join("logs").join(format!("{node}.log"))).unwrap();
-        Alone(world.command(&["node", node]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        let mut command = world.command(&["node", node]);
+        command.env_remove("LD_PRELOAD").stdout(Stdio::null()).stderr(log);
+        Alone(command.spawn().unwrap())
     }
 }
 
@@ -86,7 +88,7 @@ fn flip(path: &std::path::Path, at: usize) {
 }
 
 /// As after a reboot: what was not flushed cannot be believed.
-fn forget_boot(world: &World, node: &str) {
+pub fn forget_boot(world: &World, node: &str) {
     fs::write(directory(world, node).join("state.mark"), "another boot\n").unwrap();
 }
 
