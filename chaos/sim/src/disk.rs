@@ -127,6 +127,10 @@ impl RaftLog for SimDisk {
         self.log.store_small(name, bytes)
     }
 
+    fn failure(&self) -> Option<LogFailure> {
+        self.log.failure()
+    }
+
     fn forget_failure(&self) -> Result<(), LogFailure> {
         self.log.forget_failure()
     }

@@ -32,6 +32,8 @@ pub trait RaftLog: Send + Sync + 'static {
     fn load_small(&self, name: &str) -> Result<Option<Vec<u8>>, LogFailure>;
     /// Durable when it returns.
     fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure>;
+    /// What failed, once something has: since then the log shows nothing that was not flushed.
+    fn failure(&self) -> Option<LogFailure>;
     /// Forgets the record of an earlier failed flush: what followed it is refilled (law 24).
     fn forget_failure(&self) -> Result<(), LogFailure>;
 }

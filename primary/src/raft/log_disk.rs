@@ -200,6 +200,10 @@ impl RaftLog for DiskLog {
         self.with_small(name, |file| file.store(bytes))
     }
 
+    fn failure(&self) -> Option<LogFailure> {
+        self.log.failure().map(failed)
+    }
+
     fn forget_failure(&self) -> Result<(), LogFailure> {
         self.wait(|log, done| log.clear_failure(done))
     }

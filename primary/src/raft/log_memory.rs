@@ -13,6 +13,7 @@ struct Inner {
     small: BTreeMap<String, Vec<u8>>,
     waiting: VecDeque<(u64, Flushed)>,
     delayed: bool,
+    failure: Option<LogFailure>,
 }
 
 /// The log. Clones share it; a clone that outlives a node is its disk.
@@ -43,14 +44,16 @@ impl MemoryLog {
 
     /// A flush failed: nothing that waits for it will ever be durable, and everybody hears so.
     pub fn fail(&self, why: &str) {
+        let failure = LogFailure(why.to_owned());
         let done: Vec<Flushed> = {
             let mut inner = self.inner();
+            inner.failure = Some(failure.clone());
             let flushed = inner.flushed;
             inner.records.retain(|&index, _| index <= flushed);
             inner.last = flushed;
             inner.waiting.drain(..).map(|(_, done)| done).collect()
         };
-        done.into_iter().for_each(|done| done(Err(LogFailure(why.to_owned()))));
+        done.into_iter().for_each(|done| done(Err(failure.clone())));
     }
 
     /// What a kill leaves: everything that was not flushed is gone.
@@ -73,6 +76,7 @@ impl MemoryLog {
             small: inner.small.clone(),
             waiting: VecDeque::new(),
             delayed: inner.delayed,
+            failure: None,
         })))
     }
 }
@@ -147,6 +151,10 @@ impl RaftLog for MemoryLog {
     fn store_small(&self, name: &str, bytes: &[u8]) -> Result<(), LogFailure> {
         self.inner().small.insert(name.to_owned(), bytes.to_vec());
         Ok(())
+    }
+
+    fn failure(&self) -> Option<LogFailure> {
+        self.inner().failure.clone()
     }
 
     fn forget_failure(&self) -> Result<(), LogFailure> {

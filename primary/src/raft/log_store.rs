@@ -84,6 +84,12 @@ impl<R: AsyncRuntime> LogStore<R> {
         let records = self.log.read(stored(from), RaftIndex(to.saturating_add(1)), max_bytes).map_err(failed)?;
         records.iter().map(|(_, bytes)| postcard::from_bytes(bytes).map_err(|error| damaged("an entry", error))).collect()
     }
+
+    /// Whoever applies may hear of a failed flush before whoever appended: the error is the same, and names the disk's own.
+    fn lacking(&self, from: u64, to: u64) -> io::Error {
+        let lacking = || io::Error::other(format!("the log lacks committed entries of {from} to {to}"));
+        self.log.failure().map_or_else(lacking, failed)
+    }
 }
 
 impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
@@ -110,7 +116,7 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogStore<R> {
         let read = self.entries(from, to, usize::MAX);
         let read = read.and_then(|entries| match entries.last() {
             Some(last) if last.log_id.index == to && entries.len() as u64 == to + 1 - from => Ok(entries),
-            _ => Err(io::Error::other(format!("the log lacks committed entries of {from} to {to}: it has failed"))),
+            _ => Err(self.lacking(from, to)),
         });
         let items: Vec<io::Result<Entry>> = match read {
             Ok(entries) => entries.into_iter().map(Ok).collect(),
@@ -181,5 +187,23 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
         // The purge point first: a log that starts above its recorded purge point could not say what lies below.
         self.log.store_small(PURGED, &encode(&log_id)).map_err(failed)?;
         self.log.purge(stored(log_id.index)).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log_memory::MemoryLog;
+    use super::*;
+    use futures::TryStreamExt;
+    use openraft::TokioRuntime;
+
+    #[tokio::test]
+    async fn an_applier_that_hears_first_of_a_failed_flush_is_told_its_cause() {
+        let log = MemoryLog::delayed();
+        let mut store: LogStore<TokioRuntime> = LogStore::new(Arc::new(log.clone()), Arc::default(), Committed::default());
+        log.append(vec![(stored(0), Arc::from([]))], Box::new(drop));
+        log.fail("no such sector");
+        let read: io::Result<Vec<Entry>> = store.entries_stream(0..=0).await.try_collect().await;
+        assert!(read.unwrap_err().to_string().contains("no such sector"));
     }
 }
