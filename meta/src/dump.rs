@@ -184,6 +184,11 @@ pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpErr
     Ok(header)
 }
 
+/// Reads what a stream says of itself, and none of its rows.
+pub fn read_dump_header(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
+    Reader { input, hash: blake3::Hasher::new() }.header()
+}
+
 /// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load`] would believe.
 pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
     let mut reader = Reader { input, hash: blake3::Hasher::new() };

@@ -177,6 +177,12 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         crate::ingress::spawn(&node, queues);
         crate::duties::spawn(&node);
         crate::heal::spawn(&node);
+        let proving = node.clone();
+        node.host.run(Box::new(move || {
+            if let Err(error) = proving.checkpoints.prove(&proving.store) {
+                tracing::error!(%error, "a damaged checkpoint was not replaced");
+            }
+        }));
         Ok(node)
     }
 

@@ -1,6 +1,8 @@
 //! Checkpoints: a dump of the whole state with its Raft position, verified when written and before it is used (law 25).
 //!
-//! Two are kept, so that one flipped bit in the newest does not end the node; the log is purged up to the older one.
+//! Two are kept, so that one flipped bit in the newest does not end the node; the log is purged up to the older one. A start
+//! reads their headers only: [`Checkpoints::prove`] reads the rest while the node serves, and until it is done the log is not
+//! purged.
 
 use super::member::Member;
 use super::types::LeaderId;
@@ -12,6 +14,7 @@ use farshore_types::GroupId;
 use openraft::SnapshotMeta;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,6 +27,8 @@ const STEADY: usize = 1 << 20;
 /// Bytes of an old checkpoint that are freed at once, and the pause before the next ones.
 const REMOVED_AT_ONCE: u64 = 16 << 20;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
+/// Bytes of a checkpoint after which the kernel is told that they are not read again soon.
+const PASSED: u64 = 8 << 20;
 /// Between the index and the end of a checkpoint's file name.
 const SUFFIX: &str = ".checkpoint";
 
@@ -42,8 +47,25 @@ impl SnapshotBody {
     /// A reader over the bytes, from their beginning.
     pub fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         match self {
-            SnapshotBody::File(path) => Ok(Box::new(BufReader::new(File::open(path)?))),
+            SnapshotBody::File(path) => Ok(Box::new(BufReader::with_capacity(1 << 20, Passing::over(File::open(path)?)))),
             SnapshotBody::Memory(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone().to_vec()))),
+        }
+    }
+
+    fn is(&self, other: &SnapshotBody) -> bool {
+        match (self, other) {
+            (SnapshotBody::File(path), SnapshotBody::File(other)) => path == other,
+            (SnapshotBody::Memory(bytes), SnapshotBody::Memory(other)) => Arc::ptr_eq(bytes, other),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for SnapshotBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SnapshotBody::File(path) => write!(f, "{}", path.display()),
+            SnapshotBody::Memory(_) => write!(f, "one in memory"),
         }
     }
 }
@@ -71,21 +93,42 @@ impl CheckpointError {
     }
 }
 
+/// What is known of a kept checkpoint's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// An earlier process left it, and only its header was read.
+    Unread,
+    /// It was read whole.
+    Whole,
+    /// It goes as soon as another one has taken its place.
+    Damaged,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    meta: Meta,
+    body: SnapshotBody,
+    proof: Proof,
+}
+
 /// The checkpoints of one node, newest last.
 pub struct Checkpoints {
     directory: Option<PathBuf>,
-    memory: Mutex<Vec<(Meta, SnapshotBody)>>,
+    memory: Mutex<Vec<Kept>>,
     /// One was found damaged: another must take its place soon.
     lost: AtomicBool,
+    /// One is written at a time: two of the same position have the same file.
+    writing: Mutex<()>,
 }
 
 impl Checkpoints {
     /// In memory only: for the simulator.
     pub fn in_memory() -> Self {
-        Checkpoints { directory: None, memory: Mutex::default(), lost: AtomicBool::new(false) }
+        Checkpoints { directory: None, memory: Mutex::default(), lost: AtomicBool::new(false), writing: Mutex::default() }
     }
 
-    /// In a directory, which is created. What is unfinished or damaged is removed.
+    /// In a directory, which is created. What is unfinished, or has a damaged header, is removed; the rest of the bytes is
+    /// for [`Checkpoints::prove`].
     pub fn in_directory(directory: &Path) -> Result<Self, CheckpointError> {
         OsDisk.create_dir_all(directory)?;
         let mut names: Vec<PathBuf> = vec![];
@@ -99,8 +142,9 @@ impl Checkpoints {
         names.sort();
         let (mut found, mut lost) = (vec![], false);
         for path in names {
-            match read_meta(&SnapshotBody::File(path.clone())) {
-                Ok(meta) => found.push((meta, SnapshotBody::File(path))),
+            let body = SnapshotBody::File(path.clone());
+            match read_meta(&body) {
+                Ok(meta) => found.push(Kept { meta, body, proof: Proof::Unread }),
                 Err(error) if error.is_damage() => {
                     tracing::error!(path = %path.display(), %error, "a checkpoint is damaged and is removed");
                     fs::remove_file(&path)?;
@@ -109,21 +153,24 @@ impl Checkpoints {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Checkpoints { directory: Some(directory.to_owned()), memory: Mutex::new(found), lost: AtomicBool::new(lost) })
+        let (directory, memory) = (Some(directory.to_owned()), Mutex::new(found));
+        Ok(Checkpoints { directory, memory, lost: AtomicBool::new(lost), writing: Mutex::default() })
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<(Meta, SnapshotBody)>> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
         self.memory.lock().expect("no one panics while holding the list of checkpoints")
     }
 
     /// The newest one.
     pub fn newest(&self) -> Option<(Meta, SnapshotBody)> {
-        self.kept().last().cloned()
+        self.all().into_iter().next()
     }
 
-    /// All, newest first.
+    /// All that are not known to be damaged, newest first; then those, since a reader of them learns it for itself.
     pub fn all(&self) -> Vec<(Meta, SnapshotBody)> {
-        self.kept().iter().rev().cloned().collect()
+        let mut all: Vec<Kept> = self.kept().iter().rev().cloned().collect();
+        all.sort_by_key(|kept| kept.proof == Proof::Damaged);
+        all.into_iter().map(|kept| (kept.meta, kept.body)).collect()
     }
 
     /// Whether one was lost and none was taken since.
@@ -131,10 +178,37 @@ impl Checkpoints {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Up to which Raft index (openraft's) the log may go: the older of two checkpoints (law 25).
+    /// Up to which Raft index (openraft's) the log may go: the older of two checkpoints, both proven (law 25).
     pub fn purgeable(&self) -> Option<u64> {
         let kept = self.kept();
-        if kept.len() < KEPT { None } else { kept.first().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index) }
+        let enough = kept.len() >= KEPT && kept.iter().all(|kept| kept.proof == Proof::Whole);
+        kept.first().filter(|_| enough).and_then(|kept| kept.meta.last_log_id).map(|id| id.index)
+    }
+
+    /// Reads what an earlier process left, to its last byte. If one is damaged, another one is taken of the state at once, and
+    /// takes its place.
+    pub fn prove<S: Store>(&self, store: &S) -> Result<(), CheckpointError> {
+        let unread: Vec<Kept> = self.kept().iter().filter(|kept| kept.proof == Proof::Unread).cloned().collect();
+        for Kept { body, .. } in unread {
+            let read = verify(&body);
+            // One that was forgotten meanwhile goes bit by bit, and reads like a damaged one.
+            if !self.note(&body, if read.is_ok() { Proof::Whole } else { Proof::Damaged }) {
+                continue;
+            }
+            if let Err(error) = read {
+                tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
+                self.lost.store(true, Ordering::Relaxed);
+                self.take(store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what was found out of an unread checkpoint; whether it is still kept.
+    fn note(&self, body: &SnapshotBody, proof: Proof) -> bool {
+        let mut kept = self.kept();
+        let unread = kept.iter_mut().find(|kept| kept.body.is(body) && kept.proof == Proof::Unread);
+        unread.map(|kept| kept.proof = proof).is_some()
     }
 
     /// Writes a checkpoint of the state as it is now, reads it back and verifies it, and forgets the oldest.
@@ -166,31 +240,27 @@ impl Checkpoints {
         meta: &Meta,
         fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
     ) -> Result<SnapshotBody, CheckpointError> {
+        let _writing = self.writing.lock().expect("no one panics while writing a checkpoint");
         let body = match &self.directory {
             None => {
                 let mut bytes = vec![];
                 fill(&mut bytes)?;
-                SnapshotBody::Memory(Arc::new(bytes))
+                let body = SnapshotBody::Memory(Arc::new(bytes));
+                believe(&body)?;
+                body
             }
             Some(directory) => SnapshotBody::File(write_file(directory, meta, fill)?),
         };
-        // Read back from the disk: what is kept is what was meant, and the state's rows give the digest that it keeps. A
-        // mismatch is damage of the state that was dumped, or of the one that a peer sent.
-        if let Err(error) = farshore_meta::verify_dump(&mut body.open()?) {
-            if let SnapshotBody::File(path) = &body {
-                fs::remove_file(path)?;
-            }
-            return Err(error.into());
-        }
         self.lost.store(false, Ordering::Relaxed);
         let mut old = vec![];
         {
             let mut kept = self.kept();
-            kept.retain(|(other, _)| other.last_log_id != meta.last_log_id);
-            kept.push((meta.clone(), body.clone()));
-            kept.sort_by_key(|(meta, _)| meta.last_log_id.map(|id| id.index));
+            kept.retain(|other| other.meta.last_log_id != meta.last_log_id);
+            old.extend(kept.extract_if(.., |other| other.proof == Proof::Damaged).map(|damaged| damaged.body));
+            kept.push(Kept { meta: meta.clone(), body: body.clone(), proof: Proof::Whole });
+            kept.sort_by_key(|kept| kept.meta.last_log_id.map(|id| id.index));
             while kept.len() > KEPT {
-                old.push(kept.remove(0).1);
+                old.push(kept.remove(0).body);
             }
         }
         for body in old {
@@ -221,6 +291,7 @@ impl Write for Steady {
         if self.unsynced >= STEADY {
             self.file.sync_data()?;
             self.unsynced = 0;
+            pass_over(&self.file, 0);
         }
         Ok(written)
     }
@@ -228,6 +299,39 @@ impl Write for Steady {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// A file that is read from its beginning to its end, once: what was read makes no room for itself in the kernel's cache,
+/// where the state's own pages are.
+struct Passing {
+    file: File,
+    read: u64,
+    passed: u64,
+}
+
+impl Passing {
+    fn over(file: File) -> Passing {
+        Passing { file, read: 0, passed: 0 }
+    }
+}
+
+impl Read for Passing {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(bytes)?;
+        self.read += read as u64;
+        if self.read - self.passed >= PASSED || read == 0 {
+            pass_over(&self.file, self.read);
+            self.passed = self.read;
+        }
+        Ok(read)
+    }
+}
+
+/// Tells the kernel that the file's bytes before `end` (0: all of them) are not read again soon. It may not listen.
+fn pass_over(file: &File, end: u64) {
+    let length = libc::off_t::try_from(end).expect("no file is longer than its offsets can say");
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and the call touches no memory of this process.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, length, libc::POSIX_FADV_DONTNEED) };
 }
 
 fn write_file(
@@ -242,9 +346,22 @@ fn write_file(
     fill(&mut out)?;
     let Steady { file, .. } = out.into_inner().map_err(|error| error.into_error())?;
     file.sync_all()?;
+    pass_over(&file, 0);
+    if let Err(error) = believe(&SnapshotBody::File(aside.clone())) {
+        fs::remove_file(&aside)?;
+        return Err(error);
+    }
+    // Only now, since another one of the same position may be there.
     fs::rename(&aside, &path)?;
     File::open(directory)?.sync_all()?;
     Ok(path)
+}
+
+/// Read back from the disk: what is kept is what was meant, and the state's rows give the digest that it keeps. A mismatch is
+/// damage of the state that was dumped, or of the one that a peer sent.
+fn believe(body: &SnapshotBody) -> Result<(), CheckpointError> {
+    farshore_meta::verify_dump(&mut body.open()?)?;
+    Ok(())
 }
 
 /// Removes a checkpoint bit by bit: a file system frees all blocks of a large file at once, and flushes of the log wait.
@@ -272,7 +389,7 @@ fn meta_of(header: &DumpHeader) -> Result<Meta, CheckpointError> {
 }
 
 fn read_meta(body: &SnapshotBody) -> Result<Meta, CheckpointError> {
-    meta_of(&verify(body)?)
+    meta_of(&farshore_meta::read_dump_header(&mut body.open()?)?)
 }
 
 /// Replaces a store's whole content by a checkpoint, in one transaction.
