@@ -51,7 +51,7 @@ impl Healing {
         let follows = self.announced.load(Ordering::SeqCst);
         match (&*self.lock(), call) {
             (Wholeness::Member, _) | (_, PeerCall::Heal | PeerCall::Found) => Ok(()),
-            (Wholeness::Healing { .. }, PeerCall::Append | PeerCall::Snapshot) if follows => Ok(()),
+            (Wholeness::Healing { .. }, PeerCall::Append | PeerCall::Snapshot | PeerCall::Confirm) if follows => Ok(()),
             _ => Err(PeerError("this node lost something and has no vote until it is refilled".to_owned())),
         }
     }

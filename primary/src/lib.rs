@@ -14,6 +14,7 @@ pub mod grpc;
 mod heal;
 pub mod host;
 pub mod ingress;
+mod lead;
 mod listing;
 pub mod local;
 pub mod members;
@@ -30,6 +31,7 @@ pub mod wholeness;
 
 pub use apply::{ApplyError, Effect, Own, apply};
 pub use farshore_meta::MACHINE_VERSION;
+pub use lead::ConfirmAsk;
 pub use node::{Node, NodeConfig, NodeParts, Pending, ProposeError, StartError};
 pub use observe::{MirrorSeen, Observations, SILENT_US, UpstreamSeen, rfc3339};
 pub use proposal::{Proposal, ProposalError};

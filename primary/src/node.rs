@@ -314,6 +314,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             PeerCall::TransferLeader => {
                 answer(self.raft.handle_transfer_leader(request(body)?).await.map_err(RaftError::<Types<R>>::Fatal))
             }
+            PeerCall::Confirm => answer(self.answer_confirm(request(body)?)),
             PeerCall::Heal => answer(self.tell(request(body)?).await),
             PeerCall::Found => answer(self.be_founded()),
             PeerCall::Snapshot => Err(PeerError("a snapshot is a stream".to_owned())),

@@ -3,8 +3,9 @@
 use crate::messages::{self, SESSION};
 use crate::node::{self, TestNode, until};
 use crate::{frozen, frozen_json};
+use farshore_primary::ConfirmAsk;
 use farshore_primary::raft::PeerCall;
-use farshore_primary::raft::types::Types;
+use farshore_primary::raft::types::{LeaderId, Types};
 use farshore_types::{ClusterId, LogIndex, Outcome, QueryReply};
 use farshore_wire::admin::{AdminAnswer, AdminCall};
 use farshore_wire::v1::{self, changelog_frame, server_frame};
@@ -28,6 +29,12 @@ async fn a_follower_takes_the_entries_of_an_older_leader_and_votes_for_it() {
     until("the entries to be applied", || node.header().unwrap().index == LogIndex(messages::history().len() as u64)).await;
     let members = node.members();
     assert_eq!(members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["us-a", "us-b"]);
+    let knows_no_higher: bool = postcard::from_bytes(&peer(&node, PeerCall::Confirm, "confirm").await).unwrap();
+    assert!(knows_no_higher);
+    // The leader of an earlier term is none any more.
+    let earlier = postcard::to_stdvec(&ConfirmAsk { leader: LeaderId { term: 0, node_id: 9 } }).unwrap();
+    let answer = node.handle_peer(PeerCall::Confirm, &earlier).await.unwrap();
+    assert_eq!(postcard::from_bytes(&answer), Ok(false));
     let said = v1::Standing::decode(&peer(&node, PeerCall::Standing, "standing_ask").await[..]).unwrap();
     assert_eq!(said.member(), v1::standing::Member::Member);
     let held = v1::Entries::decode(&peer(&node, PeerCall::Entries, "entries_ask").await[..]).unwrap();

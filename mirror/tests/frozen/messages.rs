@@ -171,6 +171,7 @@ pub fn raft() -> Named {
         ("vote", bytes(postcard::to_stdvec(&vote))),
         ("transfer_leader", bytes(postcard::to_stdvec(&transfer))),
         ("snapshot_meta", bytes(postcard::to_stdvec(&(committed, meta)))),
+        ("confirm", bytes(postcard::to_stdvec(&farshore_primary::ConfirmAsk { leader: committed.leader_id }))),
         ("standing_ask", v1::StandingAsk { node: 2 }.encode_to_vec()),
         ("entries_ask", v1::EntriesAsk { from: 3, to: 4 }.encode_to_vec()),
         ("request", request.encode_to_vec()),

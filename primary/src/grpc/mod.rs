@@ -1,6 +1,7 @@
 //! The network around a node: one listener with four services, and the connections to its peers. The node itself knows
 //! channels only.
 
+mod lane;
 mod services;
 mod transport;
 

@@ -138,6 +138,7 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
             Kind::Found => PeerCall::Found,
             Kind::Standing => PeerCall::Standing,
             Kind::Entries => PeerCall::Entries,
+            Kind::Confirm => PeerCall::Confirm,
         };
         let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;
         Ok(Response::new(v1::RaftReply { body: body.into() }))
@@ -154,13 +155,18 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
                 service.check_peer(message.header.as_ref(), message.cluster, message.target)?;
                 checked = true;
             }
-            Ok::<_, Status>((service.0.clone(), message.body))
+            let call = match message.kind() {
+                Kind::Append => PeerCall::Append,
+                Kind::Confirm => PeerCall::Confirm,
+                other => return Err(Status::invalid_argument(format!("{other:?} is no stream"))),
+            };
+            Ok::<_, Status>((service.0.clone(), call, message.body))
         });
         // Each is begun in its turn, and answered in its turn: what follows does not wait for its flush.
         let replies = futures::StreamExt::buffered(
             futures::StreamExt::map(requests, |request| async move {
-                let (node, body) = request?;
-                let body = node.handle_peer(PeerCall::Append, &body).await.map_err(|error| Status::unavailable(error.0))?;
+                let (node, call, body) = request?;
+                let body = node.handle_peer(call, &body).await.map_err(|error| Status::unavailable(error.0))?;
                 Ok(v1::RaftReply { body: body.into() })
             }),
             APPENDS_UNDER_WAY,

@@ -1,5 +1,6 @@
 //! Connections to other nodes: opened when first used, kept, and given a deadline at every call.
 
+use super::lane::Lane;
 use crate::raft::snapshot::SnapshotBody;
 use crate::raft::{Answers, AppendStreams, Bodies, PeerCall, PeerError, PeerStream, PeerTransport};
 use farshore_types::ClusterId;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -57,16 +58,36 @@ pub struct GrpcTransport {
     channels: Channels,
     volume: String,
     cluster: ClusterId,
+    lanes: Mutex<BTreeMap<(u64, String), Arc<Lane>>>,
 }
 
 impl GrpcTransport {
     pub fn new(volume: String, cluster: ClusterId) -> Self {
-        GrpcTransport { channels: Channels::default(), volume, cluster }
+        GrpcTransport { channels: Channels::default(), volume, cluster, lanes: Mutex::default() }
     }
 
     fn client(&self, address: &str) -> Result<PeerClient<Channel>, PeerError> {
         let client = PeerClient::new(self.channels.get(address)?);
         Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
+impl GrpcTransport {
+    async fn ask_on_lane(&self, target: u64, address: &str, body: Vec<u8>, ttl: Duration) -> Result<Vec<u8>, PeerError> {
+        let lane = {
+            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            lanes.entry((target, address.to_owned())).or_default().clone()
+        };
+        let first = self.first(target);
+        let client = self.client(address);
+        let open = move |bodies| appends(client, AppendRequests { kind: Kind::Confirm, bodies: Box::pin(bodies), first });
+        let answer = tokio::time::timeout(ttl, lane.ask(body, open)).await;
+        answer.unwrap_or_else(|_| Err(PeerError("no answer in time".to_owned())))
+    }
+
+    /// What the first request of a stream says.
+    fn first(&self, target: u64) -> Option<First> {
+        Some((header(&self.volume, 0), u32::from(self.cluster.0), target))
     }
 }
 
@@ -88,6 +109,7 @@ impl PeerTransport for GrpcTransport {
             PeerCall::Snapshot => return Box::pin(async { Err(PeerError("a snapshot is a stream".to_owned())) }),
             PeerCall::Standing => Kind::Standing,
             PeerCall::Entries => Kind::Entries,
+            PeerCall::Confirm => return Box::pin(self.ask_on_lane(target, address, body, ttl)),
         };
         Box::pin(async move {
             let mut request = tonic::Request::new(v1::RaftRequest {
@@ -131,16 +153,19 @@ impl PeerTransport for GrpcTransport {
 
 impl AppendStreams for GrpcTransport {
     fn open<'a>(&'a self, target: u64, address: &'a str, bodies: Bodies) -> PeerStream<'a> {
-        let first = Some((header(&self.volume, 0), u32::from(self.cluster.0), target));
-        let client = self.client(address);
-        Box::pin(appends(client, AppendRequests { bodies, first }))
+        let first = self.first(target);
+        Box::pin(appends(self.client(address), AppendRequests { kind: Kind::Append, bodies, first }))
     }
 }
 
+/// Header, cluster, and the node that is meant.
+type First = (v1::Header, u32, u64);
+
 /// Bodies as requests; the first says whom they are for.
 struct AppendRequests {
+    kind: Kind,
     bodies: Bodies,
-    first: Option<(v1::Header, u32, u64)>,
+    first: Option<First>,
 }
 
 impl futures::Stream for AppendRequests {
@@ -148,8 +173,9 @@ impl futures::Stream for AppendRequests {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::RaftRequest>> {
         let body = ready!(self.bodies.as_mut().poll_next(context));
+        let kind = self.kind;
         Poll::Ready(body.map(|body| {
-            let request = v1::RaftRequest { kind: Kind::Append.into(), body: body.into(), ..Default::default() };
+            let request = v1::RaftRequest { kind: kind.into(), body: body.into(), ..Default::default() };
             match self.first.take() {
                 Some((header, cluster, target)) => v1::RaftRequest { header: Some(header), cluster, target, ..request },
                 None => request,

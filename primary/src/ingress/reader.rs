@@ -69,7 +69,7 @@ async fn confirm<R: AsyncRuntime, S: Store>(node: &Node<R, S>) -> Result<(), Pro
     }
     match node.follows() {
         Ok(true) => Ok(()),
-        _ => node.confirm_lead().await,
+        _ => node.prove_lead().await,
     }
 }
 

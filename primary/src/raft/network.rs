@@ -37,6 +37,8 @@ pub enum PeerCall {
     Standing,
     /// Entries of its log, for a leader whose own log begins later.
     Entries,
+    /// Whether the node knows no vote above the asking leader's.
+    Confirm,
 }
 
 /// The peer did not answer, or answered that it cannot.

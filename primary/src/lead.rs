@@ -1,0 +1,142 @@
+//! The proof of leadership that reads wait for (law 9), beside openraft's own, which is a heartbeat to every follower and work of
+//! its core for each round.
+//!
+//! A leader asks the other voters whether they have given a vote above its own, or heard of one. When a majority, itself included,
+//! has not, nobody with a higher vote was elected before it asked: whatever was acknowledged until then was acknowledged by this
+//! leader, and applied here before, or by one of an earlier term. Of those terms everything committed lies below the first
+//! entry of its own term, which must be applied here. That is the ReadIndex of Raft (Ongaro's dissertation, section 6.4) with
+//! one difference: what is committed and was not applied, and so acknowledged to nobody, is not waited for.
+//!
+//! A vote is kept before anybody hears of it, so the kept one is what a peer answers from. Where the lane has no answer, of a peer
+//! of an older build for example, openraft's own proof decides.
+
+use crate::node::{Node, ProposeError};
+use crate::raft::log::RaftLog;
+use crate::raft::types::{LeaderId, StoredMembership};
+use crate::raft::{PeerCall, PeerError};
+use crate::wholeness::vote_of;
+use farshore_meta::kv::Store;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{AsyncRuntime, ServerState};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the other voters may take to answer, before openraft's own proof is asked for.
+const ASK: Duration = Duration::from_millis(100);
+
+/// What a leader asks: whether the peer knows no vote above this one. Answered with a bool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmAsk {
+    pub leader: LeaderId,
+}
+
+impl<R: AsyncRuntime, S: Store> Node<R, S> {
+    /// Returns once this node has proven, after the call began, that it leads, and its state holds everything that was
+    /// acknowledged to anybody before: what is read afterwards is linearizable.
+    pub(crate) async fn prove_lead(&self) -> Result<(), ProposeError> {
+        if self.knows_no_higher_vote().await { Ok(()) } else { self.confirm_lead().await }
+    }
+
+    async fn knows_no_higher_vote(&self) -> bool {
+        let Some((leader, membership)) = self.own_lead() else { return false };
+        if !permits(&*self.log, leader) {
+            return false;
+        }
+        let own = self.config.id.0;
+        let mut confirmed = BTreeSet::from([own]);
+        let body = postcard::to_stdvec(&ConfirmAsk { leader }).expect("a question always serialises into memory");
+        let voters: BTreeSet<u64> = membership.voter_ids().filter(|voter| *voter != own).collect();
+        let mut answers: FuturesUnordered<_> = membership
+            .nodes()
+            .filter(|(id, _)| voters.contains(id))
+            .map(|(id, member)| {
+                let answer = self.ask_peer((*id, &member.address), PeerCall::Confirm, body.clone(), ASK);
+                async move { (*id, answer.await) }
+            })
+            .collect();
+        while !is_quorum(&membership, &confirmed) {
+            let Some((id, answer)) = answers.next().await else { return false };
+            if answer.is_ok_and(|body| postcard::from_bytes(&body) == Ok(true)) {
+                confirmed.insert(id);
+            }
+        }
+        true
+    }
+
+    /// The vote by which this node leads, if an entry of its own term is applied, and who votes. What it believes may be late:
+    /// the question, and its own kept vote, are the proof.
+    fn own_lead(&self) -> Option<(LeaderId, Arc<StoredMembership>)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.vote.leader_id;
+        let leads = metrics.state == ServerState::Leader && metrics.vote.committed && leader.node_id == self.config.id.0;
+        let applied = metrics.last_applied.is_some_and(|last| last.leader_id == leader);
+        (leads && applied).then(|| (leader, metrics.membership_config.clone()))
+    }
+
+    /// Answers a leader's [`ConfirmAsk`].
+    pub(crate) fn answer_confirm(&self, ask: ConfirmAsk) -> Result<bool, PeerError> {
+        Ok(permits(&*self.log, ask.leader))
+    }
+}
+
+/// Whether the log keeps no vote above the leader's. One that cannot be read permits nothing.
+fn permits(log: &dyn RaftLog, leader: LeaderId) -> bool {
+    vote_of(log).is_ok_and(|kept| kept.is_none_or(|kept| kept.leader_id <= leader))
+}
+
+/// Whether these are a majority of every set of voters that is in force.
+fn is_quorum(membership: &StoredMembership, confirmed: &BTreeSet<u64>) -> bool {
+    membership.membership().get_joint_config().iter().all(|voters| voters.intersection(confirmed).count() > voters.len() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+    use super::*;
+    use crate::raft::MemoryLog;
+    use crate::raft::types::Membership;
+    use crate::wholeness::VOTE;
+    use openraft::impls::Vote;
+    use std::collections::BTreeMap;
+
+    fn leader(term: u64, node_id: u64) -> LeaderId {
+        LeaderId { term, node_id }
+    }
+
+    #[test]
+    fn law_9_a_peer_that_gave_a_higher_vote_permits_no_reads() {
+        let log = MemoryLog::default();
+        assert!(permits(&log, leader(1, 1)), "it has no vote yet");
+        for committed in [false, true] {
+            log.store_small(VOTE, &postcard::to_stdvec(&Vote { leader_id: leader(3, 2), committed }).unwrap()).unwrap();
+            for (asks, permitted) in [((2, 9), false), ((3, 1), false), ((3, 2), true), ((3, 3), true), ((4, 1), true)] {
+                assert_eq!(permits(&log, leader(asks.0, asks.1)), permitted, "{asks:?}");
+            }
+        }
+        log.store_small(VOTE, &[0xFF; 3]).unwrap();
+        assert!(!permits(&log, leader(9, 1)), "a vote that cannot be read may be any");
+    }
+
+    #[test]
+    fn law_9_a_majority_of_each_set_of_voters_is_needed() {
+        let sets = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([3, 4, 5, 6])];
+        let nodes: BTreeMap<u64, _> = (1..=6).map(|id| (id, crate::raft::Member::new("n", "127.0.0.1:1"))).collect();
+        let membership = StoredMembership::new(None, Membership::new(sets, nodes).unwrap());
+        for (confirmed, enough) in [
+            (&[1, 2, 3, 4][..], false),
+            (&[1, 2, 3, 4, 5], true),
+            (&[2, 3, 4, 5], true),
+            (&[3, 4, 5, 6], false),
+            (&[1, 2, 4, 5], false),
+            (&[1, 2, 4, 5, 6], true),
+        ] {
+            assert_eq!(is_quorum(&membership, &confirmed.iter().copied().collect()), enough, "{confirmed:?}");
+        }
+    }
+}
