@@ -6,7 +6,7 @@
 //! 'E' rows(8) blake3(32)                                             over the whole stream before the hash
 //! ```
 //! A row is key length(2), value length(4), key, value; numbers are big-endian. A reader uses no block before its
-//! checksum is verified, and [`load`] believes no state whose digest, computed afresh, is not the header's (law 25).
+//! checksum is verified, and [`load_into`] believes no state whose digest, computed afresh, is not the header's (law 25).
 
 use crate::digest::RowHasher;
 use crate::header::{digest, header};
@@ -23,8 +23,6 @@ const BLOCK_TAG: u8 = b'B';
 const END_TAG: u8 = b'E';
 /// A block is closed when its rows reach this many bytes.
 const BLOCK_TARGET: usize = 256 << 10;
-/// Bytes of rows in one transaction of [`load_untrusted`], about.
-const LOAD_PART: usize = 16 << 20;
 /// Longest block that a reader takes; a single row may be longer than [`BLOCK_TARGET`].
 const MAX_BLOCK: usize = 1 << 30;
 /// Longest header that a reader takes: what Raft adds is a membership and a vote.
@@ -189,7 +187,7 @@ pub fn read_dump_header(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
     Reader { input, hash: blake3::Hasher::new() }.header()
 }
 
-/// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load`] would believe.
+/// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load_into`] would believe.
 pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
     let mut reader = Reader { input, hash: blake3::Hasher::new() };
     let head = reader.header()?;
@@ -347,44 +345,16 @@ fn check(kv: &dyn KvRead, head: DumpHeader, found: Digest) -> Result<DumpHeader,
     Ok(head)
 }
 
-/// Replaces the spaces that the stream holds by its rows, in the caller's transaction. On an error the caller drops the
-/// transaction.
-pub fn load(kv: &mut dyn KvWrite, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
+/// Replaces the spaces that the stream holds by its rows: all or nothing. With all spaces in it, the memory that this takes
+/// does not grow with the state.
+pub fn load_into(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
     let mut reader = Reader { input, hash: blake3::Hasher::new() };
     let head = state_header(&mut reader)?;
-    clear(kv, &head)?;
+    let whole = Space::ALL.iter().all(|space| head.spaces.contains(space));
+    let mut kv = if whole { store.replace()? } else { store.write()? };
+    clear(&mut *kv, &head)?;
     let found = rows_and_digest(&mut reader, &head, &mut |space, key, value| kv.put(space, key, value))?;
-    check(kv, head, found)
-}
-
-/// [`load`] in a transaction of its own: all or nothing.
-pub fn load_into(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut kv = store.write()?;
-    let head = load(&mut *kv, input)?;
+    let head = check(&*kv, head, found)?;
     kv.commit()?;
     Ok(head)
-}
-
-/// [`load`] in many transactions, so that the memory it takes does not grow with the state. Until it returns without an
-/// error the store holds anything: only for one that nobody trusts before.
-pub fn load_untrusted(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut reader = Reader { input, hash: blake3::Hasher::new() };
-    let head = state_header(&mut reader)?;
-    let mut kv = store.write()?;
-    clear(&mut *kv, &head)?;
-    let mut kv = Some(kv);
-    let mut uncommitted = 0;
-    let found = rows_and_digest(&mut reader, &head, &mut |space, key, value| {
-        uncommitted += key.len() + value.len();
-        if uncommitted > LOAD_PART {
-            uncommitted = 0;
-            kv.take().map_or(Ok(()), KvWrite::commit)?;
-        }
-        match &mut kv {
-            Some(kv) => kv.put(space, key, value),
-            None => kv.insert(store.write()?).put(space, key, value),
-        }
-    })?;
-    kv.map_or(Ok(()), KvWrite::commit)?;
-    check(&*store.read()?, head, found)
 }

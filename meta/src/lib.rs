@@ -26,7 +26,7 @@ pub use apply::{
 };
 pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
 pub use digest::digest_of;
-pub use dump::{DumpError, DumpHeader, load, load_into, load_untrusted, read_dump, read_dump_header, verify_dump, write_dump};
+pub use dump::{DumpError, DumpHeader, load_into, read_dump, read_dump_header, verify_dump, write_dump};
 pub use header::{FIRST_VERSION, Header, MACHINE_VERSION, RosterMember, digest, header, roster, volume};
 pub use query::{
     MAX_PATH_DEPTH, MAX_READ_DIR, SessionRecord, issued_to_ended, live_slices, orphans, query, sessions, slice_record,

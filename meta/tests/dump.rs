@@ -4,7 +4,7 @@
 mod support;
 
 use farshore_meta::kv::{Memory, Space, Store};
-use farshore_meta::{DumpError, DumpHeader, load_into, load_untrusted, read_dump, verify_dump, write_dump};
+use farshore_meta::{DumpError, DumpHeader, load_into, read_dump, verify_dump, write_dump};
 use farshore_types::*;
 use support::*;
 
@@ -43,7 +43,7 @@ fn law_25_a_state_comes_back_byte_by_byte_from_one_store_into_the_other() {
             assert!(all(&target) == all(&h.store));
             // Also over another state, of which nothing stays.
             let target = history(to()).store;
-            assert_eq!(load_untrusted(&target, &mut bytes.as_slice()).unwrap(), header);
+            assert_eq!(load_into(&target, &mut bytes.as_slice()).unwrap(), header);
             assert!(all(&target) == all(&h.store));
         });
     });
@@ -99,7 +99,6 @@ fn law_25_every_flipped_byte_and_every_cut_is_found() {
         damaged[at] ^= 0x20;
         assert!(load_into(&target, &mut damaged.as_slice()).is_err(), "byte {at} of {}", bytes.len());
         assert!(load_into(&target, &mut &bytes[..at]).is_err(), "cut at {at} of {}", bytes.len());
-        assert!(load_untrusted(&Memory::new(), &mut damaged.as_slice()).is_err(), "byte {at} of {}", bytes.len());
     }
     assert!(all(&target).iter().all(Vec::is_empty), "a load is all or nothing");
     let mut newer = bytes.clone();
@@ -132,7 +131,6 @@ fn law_25_a_state_whose_digest_is_another_is_not_believed() {
     let target = Memory::new();
     assert!(matches!(load_into(&target, &mut bytes.as_slice()), Err(DumpError::OtherDigest { .. })));
     assert!(all(&target).iter().all(Vec::is_empty));
-    assert!(matches!(load_untrusted(&target, &mut bytes.as_slice()), Err(DumpError::OtherDigest { .. })));
 }
 
 #[test]
@@ -143,17 +141,17 @@ fn many_rows_take_many_blocks() {
     for row in 0..20_000u32 {
         kv.put(Space::Local, &row.to_be_bytes(), &row.to_le_bytes().repeat(9)).unwrap();
     }
-    // More than one transaction of an untrusted load.
+    // More than one part of a state that replaces another.
     for row in 0..64 {
         kv.put(Space::Local, &[b'z', row], &long).unwrap();
     }
     kv.commit().unwrap();
     let bytes = dump(&h.store, &Space::ALL);
-    for load in [load_into, load_untrusted] {
-        let target = Memory::new();
-        load(&target, &mut bytes.as_slice()).unwrap();
+    on_both(|new| {
+        let target = new();
+        load_into(&target, &mut bytes.as_slice()).unwrap();
         assert!(all(&target) == all(&h.store));
-    }
+    });
 }
 
 #[test]

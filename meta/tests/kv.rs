@@ -111,16 +111,69 @@ fn law_26_the_store_on_disk_is_found_again() {
     let store = Lmdb::open(directory.path()).unwrap();
     put(&store, Space::Local, &["x"]);
     assert!(Lmdb::open(directory.path()).is_err(), "one environment is open once in a process");
-    let copy = directory.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    store.sync().unwrap();
-    store.copy_to(&copy.join("data.mdb")).unwrap();
     put(&store, Space::Local, &["y"]);
     drop(store);
     let again = Lmdb::open(directory.path()).unwrap();
     assert_eq!(rows(&*again.read().unwrap(), Space::Local).len(), 2);
-    let copied = Lmdb::open(&copy).unwrap();
-    assert_eq!(rows(&*copied.read().unwrap(), Space::Local).len(), 1);
+}
+
+/// More than one transaction's share of a replacement.
+fn put_many(kv: &mut dyn KvWrite) {
+    let value = vec![7; 1 << 20];
+    for row in 0..40 {
+        kv.put(Space::Shared, &[b'i', row], &value).unwrap();
+    }
+}
+
+#[test]
+fn a_replacement_is_seen_at_its_commit_and_as_a_whole() {
+    on_both(|new| {
+        let store = new();
+        for round in 0..3 {
+            for space in Space::ALL {
+                put(&store, space, &["a", "old"]);
+            }
+            let before = store.read().unwrap();
+            let mut kv = store.replace().unwrap();
+            assert_eq!(kv.get(Space::Shared, b"a").unwrap(), None, "round {round}");
+            put_many(&mut *kv);
+            kv.put(Space::Local, b"new", b"1").unwrap();
+            assert_eq!(kv.get(Space::Shared, &[b'i', 0]).unwrap().map(<[u8]>::len), Some(1 << 20), "an earlier part");
+            assert_eq!(kv.scan(Space::Shared, b"i", Some(b"j")).unwrap().count(), 40);
+            assert_eq!(rows(&*store.read().unwrap(), Space::Local), rows(&*before, Space::Local), "nothing is seen yet");
+            kv.commit().unwrap();
+            assert!(rows(&*before, Space::Undo).len() == 2, "a read transaction is a snapshot");
+            drop(before);
+            let after = store.read().unwrap();
+            assert_eq!(Space::ALL.map(|space| rows(&*after, space).len()), [40, 0, 1], "round {round}");
+        }
+    });
+}
+
+#[test]
+fn a_dropped_replacement_leaves_nothing_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Lmdb::open(directory.path()).unwrap();
+    put(&store, Space::Shared, &["a"]);
+    for round in 0..4 {
+        let mut kv = store.replace().unwrap();
+        put_many(&mut *kv);
+        drop(kv);
+        if round % 2 == 1 {
+            drop(store);
+            store = Lmdb::open(directory.path()).unwrap();
+        }
+        assert_eq!(keys(&*store.read().unwrap(), "", None, false), "a", "round {round}");
+    }
+    let mut kv = store.replace().unwrap();
+    kv.put(Space::Shared, b"b", b"1").unwrap();
+    kv.commit().unwrap();
+    drop(store);
+    let store = Lmdb::open(directory.path()).unwrap();
+    assert_eq!(keys(&*store.read().unwrap(), "", None, false), "b");
+    // A few parts, and not one for each replacement that was dropped.
+    let bytes = std::fs::metadata(directory.path().join("data.mdb")).unwrap().len();
+    assert!(bytes < 150 << 20, "{bytes}");
 }
 
 #[derive(Clone, Debug)]

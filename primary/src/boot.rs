@@ -5,7 +5,7 @@
 
 use crate::local;
 use crate::raft::log::{LogFailure, RaftLog};
-use crate::raft::snapshot::{CheckpointError, Checkpoints, restore_untrusted};
+use crate::raft::snapshot::{CheckpointError, Checkpoints, restore};
 use crate::raft::types::Entry;
 use crate::raft::{DiskLog, DiskLogError, Found, stored};
 use crate::standing::REMOVED;
@@ -334,7 +334,7 @@ fn rebuild(
     let store = Lmdb::open(state)?;
     let mut restored = false;
     for (_, body) in checkpoints.all() {
-        match restore_untrusted(&store, &body) {
+        match restore(&store, &body) {
             Ok(meta) => {
                 tracing::info!(at = ?meta.last_log_id, "the state was rebuilt from a checkpoint");
                 restored = true;

@@ -6,7 +6,7 @@ use crate::plant::{self, Hazard};
 use farshore_meta::kv::{KvRead, Memory, Space, StorageError, Store};
 use farshore_primary::raft::MemoryLog;
 use farshore_primary::raft::log::{Flushed, LogFailure, RaftLog, Record};
-use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore_untrusted};
+use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore};
 use farshore_primary::wholeness::Wholeness;
 use farshore_types::RaftIndex;
 use openraft::AsyncRuntime;
@@ -164,7 +164,7 @@ pub fn copy_checkpoints(of: &Checkpoints) -> Result<Checkpoints, CheckpointError
 pub fn rebuilt_state(checkpoints: &Checkpoints) -> Result<Memory, CheckpointError> {
     let store = Memory::new();
     if let Some((_, body)) = checkpoints.newest() {
-        restore_untrusted(&store, &body)?;
+        restore(&store, &body)?;
     }
     Ok(store)
 }

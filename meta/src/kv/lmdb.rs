@@ -5,6 +5,9 @@
 //! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out
 //! what is needed. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
+//! There are two sets of these databases, and a row that says which one is the state: another state is put into the spare one, in
+//! many transactions, and becomes the state in the last.
+//!
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
@@ -13,6 +16,7 @@ use heed::types::Bytes;
 use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Address space for the state; a limit, not an allocation.
 const MAP_SIZE: usize = 1 << 40;
@@ -21,6 +25,13 @@ const MAX_READERS: u32 = 1024;
 /// The databases; the first three are the spaces.
 const NAMES: [&str; TABLES] = ["shared", "undo", "local", "entries", "inodes", "slices"];
 const TABLES: usize = 6;
+/// The names of the second set.
+const SPARE_NAMES: [&str; TABLES] = ["shared.1", "undo.1", "local.1", "entries.1", "inodes.1", "slices.1"];
+/// The database whose one row says which set is the state; without the row it is the first.
+const CHOICE: &str = "choice";
+const CHOSEN: &[u8] = b"chosen";
+/// Bytes of rows in one transaction of a state that replaces another, about.
+const PART: usize = 16 << 20;
 /// Which database holds the shared keys from this one on, until the next; in order of keys.
 const SHARED: [([u8; 1], usize); 7] = [
     ([0], Space::Shared as usize),
@@ -78,7 +89,10 @@ pub struct Pages {
 #[derive(Clone)]
 pub struct Lmdb {
     env: Env<WithoutTls>,
-    tables: Tables,
+    sets: [Tables; 2],
+    choice: Table,
+    /// The set that is the state. Held while a read transaction begins, and while the last one of a replacement is committed.
+    chosen: Arc<RwLock<usize>>,
 }
 
 fn backend(error: heed::Error) -> StorageError {
@@ -89,35 +103,44 @@ impl Lmdb {
     /// Opens or creates the store in an existing directory. Fails if this process has it open already.
     pub fn open(directory: &Path) -> Result<Lmdb, StorageError> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(MAP_SIZE).max_readers(MAX_READERS).max_dbs(NAMES.len() as u32);
+        options.map_size(MAP_SIZE).max_readers(MAX_READERS).max_dbs(2 * TABLES as u32 + 1);
         // SAFETY: NO_SYNC is meant, see above; the directory belongs to this node alone, and heed guards against a
         // second environment on it in this process.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::NO_READ_AHEAD).open(directory) }.map_err(backend)?;
         // Readers of a process that was killed would pin their pages for ever.
         env.clear_stale_readers().map_err(backend)?;
         let txn = env.write_txn().map_err(backend)?;
-        let tables = env
+        let opened = env
             .create_databases_and_commit(txn, |opener, txn| {
-                let [shared, undo, local, entries, inodes, slices] =
-                    NAMES.map(|name| opener.create_database::<Bytes, Bytes>(txn, Some(name)));
-                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([shared?, undo?, local?, entries?, inodes?, slices?]))
+                let mut set = |names: [&str; TABLES]| {
+                    let [shared, undo, local, entries, inodes, slices] =
+                        names.map(|name| opener.create_database::<Bytes, Bytes>(txn, Some(name)));
+                    Ok::<_, heed::Error>([shared?, undo?, local?, entries?, inodes?, slices?])
+                };
+                let sets = [set(NAMES)?, set(SPARE_NAMES)?];
+                let choice = opener.create_database(txn, Some(CHOICE))?;
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((sets, choice)))
             })
             .map_err(backend)?;
-        let Some(tables) = tables.commit() else {
+        let Some((sets, choice)) = opened.commit() else {
             unreachable!("the closure above never aborts");
         };
-        Ok(Lmdb { env, tables })
+        let mut txn = env.write_txn().map_err(backend)?;
+        let chosen = usize::from(choice.get(&txn, CHOSEN).map_err(backend)? == Some([1].as_slice()));
+        // What a replacement that never ended has left.
+        clear(&sets[1 - chosen], &mut txn)?;
+        txn.commit().map_err(backend)?;
+        Ok(Lmdb { env, sets, choice, chosen: Arc::new(RwLock::new(chosen)) })
     }
 
-    /// Writes a compact copy of the state, as of now, into a new file: the body of a checkpoint. The caller syncs it.
-    pub fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
-        self.env.copy_to_path(path, heed::CompactionOption::Enabled).map(drop).map_err(backend)
+    fn chosen(&self) -> RwLockReadGuard<'_, usize> {
+        self.chosen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each database takes, by its name and space.
     pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
         let txn = self.env.read_txn().map_err(backend)?;
-        let all = NAMES.into_iter().zip(&self.tables).enumerate();
+        let all = NAMES.into_iter().zip(&self.sets[*self.chosen()]).enumerate();
         all.map(|(at, (name, table))| {
             let stat = table.stat(&txn).map_err(backend)?;
             let count = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
@@ -125,22 +148,31 @@ impl Lmdb {
         })
         .collect()
     }
+}
 
-    /// Flushes the state to disk: only so that a clean stop need not replay, never as a promise.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        self.env.force_sync().map_err(backend)
-    }
+/// Removes all rows of a set.
+fn clear(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StorageError> {
+    tables.iter().try_for_each(|table| table.clear(txn).map_err(backend))
 }
 
 impl Store for Lmdb {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
+        let chosen = self.chosen();
         let txn = self.env.read_txn().map_err(backend)?;
-        Ok(Box::new(Reader { txn, tables: &self.tables }))
+        Ok(Box::new(Reader { txn, tables: &self.sets[*chosen] }))
     }
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let txn = self.env.write_txn().map_err(backend)?;
-        Ok(Box::new(Writer { txn, tables: &self.tables, last: Default::default() }))
+        Ok(Box::new(Writer { txn, tables: &self.sets[*self.chosen()], last: Default::default() }))
+    }
+
+    fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        let mut txn = self.env.write_txn().map_err(backend)?;
+        let spare = 1 - *self.chosen();
+        let tables = &self.sets[spare];
+        clear(tables, &mut txn)?;
+        Ok(Box::new(Replacement { store: self, spare, writer: Some(Writer { txn, tables, last: Default::default() }), bytes: 0 }))
     }
 }
 
@@ -273,6 +305,85 @@ impl KvRead for Writer<'_> {
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         scan_back(self.tables, &self.txn, space, from, to)
+    }
+}
+
+/// Another state in the making, in the spare set.
+struct Replacement<'s> {
+    store: &'s Lmdb,
+    spare: usize,
+    /// `None` only while one part's transaction follows the other, and after a failure of that.
+    writer: Option<Writer<'s>>,
+    /// Of rows in this part.
+    bytes: usize,
+}
+
+impl<'s> Replacement<'s> {
+    fn writer(&self) -> Result<&Writer<'s>, StorageError> {
+        self.writer.as_ref().ok_or_else(broken)
+    }
+
+    fn writer_mut(&mut self) -> Result<&mut Writer<'s>, StorageError> {
+        self.writer.as_mut().ok_or_else(broken)
+    }
+}
+
+fn broken() -> StorageError {
+    StorageError::Backend("an earlier part of the new state was not committed".to_owned())
+}
+
+impl KvRead for Replacement<'_> {
+    fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
+        self.writer()?.get(space, key)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+        self.writer()?.scan(space, from, to)
+    }
+
+    fn scan_back<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
+        self.writer()?.scan_back(space, from, to)
+    }
+}
+
+impl KvWrite for Replacement<'_> {
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        self.bytes += key.len() + value.len();
+        if self.bytes > PART {
+            self.bytes = 0;
+            let Writer { txn, tables, last } = self.writer.take().ok_or_else(broken)?;
+            txn.commit().map_err(backend)?;
+            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last });
+        }
+        self.writer_mut()?.put(space, key, value)
+    }
+
+    fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
+        self.writer_mut()?.delete(space, key)
+    }
+
+    fn clear(&mut self, space: Space) -> Result<(), StorageError> {
+        self.writer_mut()?.clear(space)
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
+        let Writer { mut txn, .. } = self.writer.take().ok_or_else(broken)?;
+        clear(&self.store.sets[1 - self.spare], &mut txn)?;
+        self.store.choice.put(&mut txn, CHOSEN, &[self.spare as u8]).map_err(backend)?;
+        let mut chosen = self.store.chosen.write().unwrap_or_else(PoisonError::into_inner);
+        txn.commit().map_err(backend)?;
+        *chosen = self.spare;
+        Ok(())
     }
 }
 

@@ -50,6 +50,12 @@ impl Store for Memory {
             _guard: guard,
         }))
     }
+
+    fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        let mut kv = self.write()?;
+        Space::ALL.into_iter().try_for_each(|space| kv.clear(space))?;
+        Ok(kv)
+    }
 }
 
 struct Reader {

@@ -94,6 +94,10 @@ pub trait KvWrite: KvRead {
 pub trait Store: Clone + Send + Sync + 'static {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError>;
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+    /// A write transaction that begins with nothing and, at its commit, takes the place of everything. The memory that it takes
+    /// does not grow with what is put into it; on a disk there is room for both states for that time.
+    /// What others commit meanwhile is replaced as well.
+    fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
 }
 
 fn check_key(key: &[u8]) -> Result<(), StorageError> {

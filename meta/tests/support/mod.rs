@@ -93,6 +93,13 @@ impl Store for Either {
             Either::Lmdb(store, _) => store.write(),
         }
     }
+
+    fn replace(&self) -> Result<Box<dyn farshore_meta::kv::KvWrite + '_>, farshore_meta::kv::StorageError> {
+        match self {
+            Either::Memory(store) => store.replace(),
+            Either::Lmdb(store, _) => store.replace(),
+        }
+    }
 }
 
 impl History<Memory> {

@@ -392,12 +392,7 @@ fn read_meta(body: &SnapshotBody) -> Result<Meta, CheckpointError> {
     meta_of(&farshore_meta::read_dump_header(&mut body.open()?)?)
 }
 
-/// Replaces a store's whole content by a checkpoint, in one transaction.
+/// Replaces a store's whole content by a checkpoint: all or nothing.
 pub fn restore<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
     meta_of(&farshore_meta::load_into(store, &mut body.open()?)?)
-}
-
-/// [`restore`] into a store that nobody trusts before this returns: in many transactions, and so in little memory.
-pub fn restore_untrusted<S: Store>(store: &S, body: &SnapshotBody) -> Result<Meta, CheckpointError> {
-    meta_of(&farshore_meta::load_untrusted(store, &mut body.open()?)?)
 }
