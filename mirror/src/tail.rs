@@ -197,6 +197,7 @@ async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<T
         cursor: position.index.0,
         chain: position.chain.0.to_vec().into(),
         lineage: encode(&position.lineage),
+        takes_unchained: true,
     };
     let sent = out.send(TailFrame { frame: Some(Out::Start(start)) }).await;
     sent.map_err(|_| Ended::Closed)?;
@@ -223,7 +224,9 @@ async fn take_batch<R: AsyncRuntime, S: Store>(
     stream: &mut Stream,
     batch: v1::Batch,
 ) -> Result<(), Ended> {
-    if batch.first != stream.next.0 || batch.chain[..] != stream.chain.0[..] {
+    // The stream began at a chain on which both sides agreed, and has no gap: a small batch need not say it again.
+    let chained = batch.chain.is_empty() || batch.chain[..] == stream.chain.0[..];
+    if batch.first != stream.next.0 || !chained {
         return Err(Ended::Malformed("a batch that does not follow the last one"));
     }
     for canonical in batch.entries {

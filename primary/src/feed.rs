@@ -30,6 +30,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BEAT: Duration = Duration::from_millis(200);
 /// Bytes of entries with which a batch is full.
 const FULL_BYTES: usize = 64 << 10;
+/// Bytes of entries after which a batch says its chain again.
+const CHAINED_BYTES: usize = 4 << 10;
 /// Pause after a batch that was not full: what is applied meanwhile goes together, since every frame, and every entry that comes
 /// alone, has a price of its own in all nodes of the mirror.
 const GATHER: Duration = Duration::from_millis(5);
@@ -47,6 +49,18 @@ struct Tail {
     cluster: ClusterId,
     cursor: LogIndex,
     acknowledged: LogIndex,
+    /// Bytes of entries in batches without a chain, since one with it; `None`: each has it.
+    unchained: Option<usize>,
+}
+
+impl Tail {
+    /// Whether the chain before these entries goes with them. It has half the bytes of one create's batch.
+    fn needs_chain(&mut self, entries: &[prost::bytes::Bytes]) -> bool {
+        let Some(unchained) = &mut self.unchained else { return true };
+        let needed = *unchained >= CHAINED_BYTES;
+        *unchained = if needed { 0 } else { *unchained } + entries.iter().map(|entry| entry.len()).sum::<usize>();
+        needed
+    }
 }
 
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
@@ -101,7 +115,9 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             return Err(refused(Why::Trimmed, format!("the log begins at {first}, the mirror is at {cursor}")));
         }
         let cluster = ClusterId(u8::try_from(start.cluster).map_err(|_| refused(Why::Invalid, "no such cluster"))?);
-        Ok(Tail { cluster, cursor, acknowledged: cursor })
+        // The first batch has a chain.
+        let unchained = start.takes_unchained.then_some(CHAINED_BYTES);
+        Ok(Tail { cluster, cursor, acknowledged: cursor, unchained })
     }
 
     async fn feed(
@@ -169,7 +185,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         }
         let first = tail.cursor.next();
         tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
-        Ok(Some(v1::Batch { first: first.0, chain: chain.0.to_vec().into(), entries }))
+        let chain = if tail.needs_chain(&entries) { chain.0.to_vec() } else { vec![] };
+        Ok(Some(v1::Batch { first: first.0, chain: chain.into(), entries }))
     }
 
     /// The chain at the cursor, and where the entries after it stand; `None` when there are none.
@@ -339,5 +356,23 @@ fn canonical_of(bytes: &[u8]) -> Option<prost::bytes::Bytes> {
     match Proposal::decode(&payload.0).ok()? {
         Proposal::Shared(canonical) | Proposal::Mirrored { canonical, .. } => Some(canonical.into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_goes_with_the_first_batch_and_with_every_fourth_kibibyte() {
+        let mut tail =
+            Tail { cluster: ClusterId(1), cursor: LogIndex(0), acknowledged: LogIndex(0), unchained: Some(CHAINED_BYTES) };
+        let small = [prost::bytes::Bytes::from(vec![0; 40])];
+        let chained = (0..1000).filter(|_| tail.needs_chain(&small)).count();
+        assert_eq!(chained, 1000usize.div_ceil(CHAINED_BYTES.div_ceil(40)));
+        let large = [prost::bytes::Bytes::from(vec![0; CHAINED_BYTES])];
+        assert_eq!((0..10).filter(|_| tail.needs_chain(&large)).count(), 9, "all behind a large one");
+        tail.unchained = None;
+        assert!((0..10).all(|_| tail.needs_chain(&small)), "an older mirror needs each");
     }
 }

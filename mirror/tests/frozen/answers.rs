@@ -109,7 +109,10 @@ async fn a_primary_feeds_a_mirror_of_version_1() {
     let mut entries = 0;
     while entries < 2 {
         match fed.recv().await.and_then(|frame: v1::ChangelogFrame| frame.frame) {
-            Some(changelog_frame::Frame::Batch(batch)) => entries += batch.entries.len(),
+            Some(changelog_frame::Frame::Batch(batch)) => {
+                assert_eq!(batch.chain.len(), 32, "it did not say that it takes others");
+                entries += batch.entries.len();
+            }
             Some(changelog_frame::Frame::Beat(_)) => {}
             other => panic!("{other:?}"),
         }

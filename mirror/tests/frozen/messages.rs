@@ -186,6 +186,8 @@ pub fn changelog() -> Named {
         cursor: 0,
         chain: vec![0; 32].into(),
         lineage: encode(&Lineage::default()),
+        // Version 1 began without it.
+        takes_unchained: false,
     };
     let figures = serde_json::to_vec(&farshore_wire::view::RegionFigures::default()).unwrap();
     let acknowledge = v1::Acknowledge {
