@@ -33,8 +33,9 @@ const FULL_BYTES: usize = 64 << 10;
 /// Bytes of entries after which a batch says its chain again.
 const CHAINED_BYTES: usize = 4 << 10;
 /// Pause after a batch that was not full: what is applied meanwhile goes together, since every frame, and every entry that comes
-/// alone, has a price of its own in all nodes of the mirror.
-const GATHER: Duration = Duration::from_millis(5);
+/// alone, has a price of its own in all nodes of the mirror. It is doubled, up to the second one, as long as there is something to
+/// send behind each: a lone change is not held up, a stream of them costs a third (docs/PERFORMANCE.md).
+const GATHER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 
 fn refused(kind: Why, text: impl Into<String>) -> TailRefused {
     TailRefused { kind: kind.into(), text: text.into(), leader: String::new() }
@@ -127,6 +128,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         output: &mpsc::Sender<ChangelogFrame>,
     ) -> Result<(), TailRefused> {
         let mut beaten: Option<(u64, EpochId)> = None;
+        let mut pause = GATHER.0;
         loop {
             while let Ok(frame) = input.try_recv() {
                 self.hear(tail, frame)?;
@@ -156,10 +158,12 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 }
                 self.tell_changelog_sent(tail.cluster, bytes);
                 if !full {
-                    R::sleep(GATHER).await;
+                    R::sleep(pause).await;
+                    pause = (pause * 2).min(GATHER.1);
                 }
             }
             if idle {
+                pause = GATHER.0;
                 let next = async {
                     tokio::select! {
                         biased;
