@@ -46,6 +46,21 @@ untar() {
   rm -rf "$at"
 }
 
+# JuiceFS has no mirror: beside it stands Farshore without one, in the same minute. The mounts are those of `mounts`.
+untar_without_mirror() {
+  local peer round
+  kill_mirror
+  for round in $(seq "$rounds"); do
+    for peer in farshore farshore-close juicefs-always; do
+      case " ${ready[*]} " in
+        *" $peer "*) part "untar-alone-$peer-$round" untar "$peer" "alone-$round" ;;
+        *) missing "untar-alone-$peer-$round" "it could not be mounted" ;;
+      esac
+    done
+  done
+  all_up
+}
+
 mounts() {
   local peer round why
   "$bin/farshore-bench" tree --out "$dir/small" >&2
@@ -65,5 +80,6 @@ mounts() {
     for peer in "${ready[@]}"; do part "mdtest-$peer-1-$round" mdtest_of "$peer" 1 50; done
     for peer in "${ready[@]}"; do part "mdtest-$peer-64-$round" mdtest_of "$peer" 64 10; done
   done
+  untar_without_mirror
   unmount_peers
 }

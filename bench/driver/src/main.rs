@@ -8,6 +8,7 @@ mod cpu;
 mod error;
 mod etcd;
 mod failover;
+mod idle;
 mod lag;
 mod load;
 mod mirror;
@@ -46,6 +47,8 @@ enum Verb {
     Failover(failover::Args),
     /// Measures the mirror: idle, by the changelog's bytes, and catching up with a backlog
     Mirror(mirror::Args),
+    /// Tells what processes use when nothing is asked of them
+    Idle(idle::Args),
     /// Tells where the processor time of a create goes, by Linux's perf
     Profile(profile::Args),
     /// Waits until no region's bucket owes a block
@@ -77,6 +80,7 @@ async fn run(verb: Verb) -> Result<(), BenchError> {
         Verb::Lookups(args) => print(&load::run(args, What::Lookups).await?),
         Verb::Stats(args) => print(&load::run(args, What::Stats).await?),
         Verb::Lag(args) => print(&lag::run(args).await?),
+        Verb::Idle(args) => print(&idle::run(args).await),
         Verb::Failover(args) => print(&failover::run(args).await?),
         Verb::Mirror(args) => print(&mirror::run(args).await?),
         Verb::Profile(args) => print(&profile::run(args).await?),

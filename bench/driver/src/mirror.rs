@@ -1,8 +1,9 @@
 //! What a mirror costs and how fast it is: its processors when nothing happens, the changelog's bytes of a create, and how long it
 //! takes to catch up with what was written while it was away, while the primary goes on.
 
-use crate::cpu::{Cpu, Watch};
+use crate::cpu::Watch;
 use crate::error::BenchError;
+use crate::idle;
 use crate::order;
 use crate::world::{World, WorldArgs, directories, make};
 use farshore_client::Volume;
@@ -117,7 +118,7 @@ pub async fn run(args: Args) -> Result<MirrorFigures, BenchError> {
     let world = args.world.open()?;
     let sight = Sight::of(&world)?;
     sight.caught_up(0).await?;
-    let idle_share_of_a_core = idle(&world, args.idle_seconds).await;
+    let idle_share_of_a_core = idle::shares(&Watch::of_world(&world).await, args.idle_seconds).await;
     let volume = world.connect().await?;
     let mut bytes = vec![];
     for (callers, count) in COUNTED {
@@ -162,15 +163,6 @@ pub async fn run(args: Args) -> Result<MirrorFigures, BenchError> {
         meanwhile_creates_per_second,
         caught_up_seconds: took,
     })
-}
-
-async fn idle(world: &World, seconds: f64) -> BTreeMap<String, f64> {
-    let watch = Watch::of_world(world).await;
-    let began = Instant::now();
-    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-    let micros = began.elapsed().as_secs_f64() * 1e6;
-    let share = |(kind, Cpu { user_us, system_us })| (kind, (user_us + system_us) / micros);
-    watch.per_op(1).into_iter().map(share).collect()
 }
 
 /// Each parent has one caller; they share `count` creates.

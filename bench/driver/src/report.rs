@@ -155,6 +155,9 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
             "creates_to_juicefs_everysec": by_callers("creates", "juicefs-everysec"),
             "untar_seconds_to_juicefs_always": parts.ratio("untar-farshore", "untar-juicefs-always", "seconds"),
             "untar_seconds_to_juicefs_everysec": parts.ratio("untar-farshore", "untar-juicefs-everysec", "seconds"),
+            "untar_seconds_at_close_to_juicefs_always": parts.ratio("untar-farshore-close", "untar-juicefs-always", "seconds"),
+            "untar_seconds_without_mirror_at_close_to_juicefs_always":
+                parts.ratio("untar-alone-farshore-close", "untar-alone-juicefs-always", "seconds"),
             "untar_seconds_at_close_to_juicefs_everysec":
                 parts.ratio("untar-farshore-close", "untar-juicefs-everysec", "seconds"),
             "untar_seconds_to_plain": parts.ratio("untar-farshore", "untar-plain", "seconds"),

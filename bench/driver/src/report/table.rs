@@ -158,6 +158,9 @@ fn mirror(parts: &Parts, text: &mut String) {
         ("idle, of one core: leader, followers, mirror's leader, mirror's followers", {
             ["leader", "follower", "mirror_leader", "mirror_follower"].map(idle).join(", ")
         }),
+        ("idle, of one core: three etcd members together", {
+            figure(parts.number("etcd-idle", "share_of_a_core").map(|share| share * 100.0), 1) + " %"
+        }),
     ];
     *text += "\nThe mirror:\n\n";
     pairs(text, &rows);
@@ -184,6 +187,8 @@ fn mounts(parts: &Parts, text: &mut String) {
     let untar = MOUNTS.map(|peer| figure(parts.median(&format!("untar-{peer}"), "seconds"), 2));
     let line = |name: String, cells: [String; MOUNTS.len()]| [vec![name], cells.to_vec()].concat();
     row(text, &line("`tar x` of 10,000 small files, s".to_owned(), untar));
+    let alone = MOUNTS.map(|peer| figure(parts.median(&format!("untar-alone-{peer}"), "seconds"), 2));
+    row(text, &line("the same, the mirror's nodes killed, s".to_owned(), alone));
     for threads in MOUNT_THREADS {
         for operation in OPERATIONS {
             let key = format!("operations/{operation}/mean");
