@@ -177,9 +177,9 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         crate::ingress::spawn(&node, queues);
         crate::duties::spawn(&node);
         crate::heal::spawn(&node);
-        let proving = node.clone();
+        let (checkpoints, proving) = (node.checkpoints.clone(), Arc::downgrade(&node));
         node.host.run(Box::new(move || {
-            if let Err(error) = proving.checkpoints.prove(&proving.store) {
+            if let Err(error) = checkpoints.prove(|| Some(proving.upgrade()?.store.clone())) {
                 tracing::error!(%error, "a damaged checkpoint was not replaced");
             }
         }));

@@ -61,7 +61,7 @@ fn law_25_a_damaged_checkpoint_is_found_after_the_start_and_replaced() {
                 assert_eq!(names(&directory), Vec::<String>::new(), "byte {at}");
             }
             Ok(found) => {
-                found.prove(&store).unwrap();
+                found.prove(|| Some(store.clone())).unwrap();
                 assert!(found.all().len() == 1 && !found.lost_one(), "byte {at}");
                 assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
             }
@@ -71,7 +71,7 @@ fn law_25_a_damaged_checkpoint_is_found_after_the_start_and_replaced() {
     }
     fs::write(&path, &bytes).unwrap();
     let found = Checkpoints::in_directory(&directory).unwrap();
-    found.prove(&store).unwrap();
+    found.prove(|| Some(store.clone())).unwrap();
     assert!(found.all().len() == 1 && !found.lost_one());
     fs::remove_dir_all(&directory).unwrap();
 }
@@ -93,7 +93,7 @@ fn law_25_the_log_is_not_purged_before_both_checkpoints_of_an_earlier_process_we
     let store = two(&directory);
     let found = Checkpoints::in_directory(&directory).unwrap();
     assert_eq!(found.purgeable(), None);
-    found.prove(&store).unwrap();
+    found.prove(|| Some(store.clone())).unwrap();
     assert_eq!(found.purgeable(), Some(1));
     fs::remove_dir_all(&directory).unwrap();
 }
@@ -111,7 +111,7 @@ fn law_25_a_damaged_newest_checkpoint_gives_way_to_the_older_one_until_it_is_rep
     let mut kv = store.write().unwrap();
     kv.put(Space::Shared, b"i", b"a row that no entry wrote").unwrap();
     kv.commit().unwrap();
-    found.prove(&store).unwrap_err();
+    found.prove(|| Some(store.clone())).unwrap_err();
     let indices =
         |found: &Checkpoints| -> Vec<_> { found.all().iter().map(|(meta, _)| meta.last_log_id.unwrap().index).collect() };
     assert_eq!(indices(&found), [1, 2]);

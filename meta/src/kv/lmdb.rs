@@ -139,8 +139,9 @@ impl Lmdb {
 
     /// What each database takes, by its name and space.
     pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
+        let chosen = self.chosen();
         let txn = self.env.read_txn().map_err(backend)?;
-        let all = NAMES.into_iter().zip(&self.sets[*self.chosen()]).enumerate();
+        let all = NAMES.into_iter().zip(&self.sets[*chosen]).enumerate();
         all.map(|(at, (name, table))| {
             let stat = table.stat(&txn).map_err(backend)?;
             let count = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;

@@ -17,7 +17,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How many checkpoints are kept.
@@ -160,7 +160,7 @@ impl Checkpoints {
         Ok(Checkpoints { directory, memory, lost: AtomicBool::new(lost), writing: Mutex::default() })
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.memory.lock().expect("no one panics while holding the list of checkpoints")
     }
 
@@ -188,9 +188,9 @@ impl Checkpoints {
         kept.first().filter(|_| enough).and_then(|kept| kept.meta.last_log_id).map(|id| id.index)
     }
 
-    /// Reads what an earlier process left, to its last byte. If one is damaged, another one is taken of the state at once, and
-    /// takes its place.
-    pub fn prove<S: Store>(&self, store: &S) -> Result<(), CheckpointError> {
+    /// Reads what an earlier process left, to its last byte. If one is damaged, another one is taken of the state at once, if there
+    /// still is one, and takes its place.
+    pub fn prove<S: Store>(&self, store: impl Fn() -> Option<S>) -> Result<(), CheckpointError> {
         let unread: Vec<Kept> = self.kept().iter().filter(|kept| kept.proof == Proof::Unread).cloned().collect();
         for Kept { body, .. } in unread {
             let read = verify_slowly(&body);
@@ -201,7 +201,9 @@ impl Checkpoints {
             if let Err(error) = read {
                 tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
                 self.lost.store(true, Ordering::Relaxed);
-                self.take(store)?;
+                if let Some(store) = store() {
+                    self.take(&store)?;
+                }
             }
         }
         Ok(())
@@ -216,6 +218,8 @@ impl Checkpoints {
 
     /// Writes a checkpoint of the state as it is now, reads it back and verifies it, and forgets the oldest.
     pub fn take<S: Store>(&self, store: &S) -> Result<(Meta, SnapshotBody), CheckpointError> {
+        // Before the view of the state begins: as long as that lasts, no page is reused.
+        let _writing = self.writing();
         let kv = store.read()?;
         let applied = local::applied(&*kv)?;
         let meta = Meta { last_log_id: applied.log_id, last_membership: applied.membership };
@@ -225,17 +229,22 @@ impl Checkpoints {
         let group = farshore_meta::volume(&*kv)?.map_or(GroupId(0), |volume| volume.group);
         let spaces = Space::ALL.to_vec();
         let dump = DumpHeader { group, raft, index: header.index, chain: header.chain, digest, spaces: spaces.clone() };
-        // The view of the state goes with the closure, before the dump is verified: as long as it lasts, no page is reused.
+        // The view goes with the closure, before the dump is verified.
         let body = self.write(&meta, move |out| Ok(farshore_meta::write_dump(&*kv, &spaces, &dump, out)?))?;
         Ok((meta, body))
     }
 
     /// Keeps a checkpoint that a peer sent: verified, and durable when this returns (hazard 7.2).
     pub fn receive(&self, meta: &Meta, from: &mut dyn Read) -> Result<SnapshotBody, CheckpointError> {
+        let _writing = self.writing();
         self.write(meta, |out| {
             io::copy(from, out)?;
             Ok(())
         })
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().expect("no one panics while writing a checkpoint")
     }
 
     fn write(
@@ -243,7 +252,6 @@ impl Checkpoints {
         meta: &Meta,
         fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
     ) -> Result<SnapshotBody, CheckpointError> {
-        let _writing = self.writing.lock().expect("no one panics while writing a checkpoint");
         let body = match &self.directory {
             None => {
                 let mut bytes = vec![];
