@@ -13,7 +13,7 @@ use farshore_types::{Chain, ClusterId, Digest, Lineage, LogIndex};
 use farshore_wire::v1::{
     self, ChangelogFrame, TailFrame, changelog_frame::Frame as In, tail_frame::Frame as Out, tail_refused::Kind as Why,
 };
-use farshore_wire::{CodecError, decode, encode, header};
+use farshore_wire::{CodecError, Packing, decode, encode, header};
 use futures::FutureExt;
 use openraft::AsyncRuntime;
 use std::collections::VecDeque;
@@ -148,6 +148,7 @@ struct Stream {
     /// The next entry that is expected, and the chain before it.
     next: LogIndex,
     chain: Chain,
+    packing: Packing,
     followed: Lineage,
     acknowledged_us: u64,
 }
@@ -197,12 +198,12 @@ async fn start<R: AsyncRuntime, S: Store>(node: &Node<R, S>, out: mpsc::Sender<T
         cursor: position.index.0,
         chain: position.chain.0.to_vec().into(),
         lineage: encode(&position.lineage),
-        takes_unchained: true,
+        takes_short: true,
     };
     let sent = out.send(TailFrame { frame: Some(Out::Start(start)) }).await;
     sent.map_err(|_| Ended::Closed)?;
     let (next, chain) = (position.index.next(), position.chain);
-    Ok(Stream { out, pending: VecDeque::new(), next, chain, followed, acknowledged_us: 0 })
+    Ok(Stream { out, pending: VecDeque::new(), next, chain, packing: Packing::default(), followed, acknowledged_us: 0 })
 }
 
 async fn take_frame<R: AsyncRuntime, S: Store>(
@@ -229,7 +230,17 @@ async fn take_batch<R: AsyncRuntime, S: Store>(
     if batch.first != stream.next.0 || !chained {
         return Err(Ended::Malformed("a batch that does not follow the last one"));
     }
-    for canonical in batch.entries {
+    let entries = if batch.packed.is_empty() {
+        stream.packing.pass(&batch.entries);
+        batch.entries
+    } else {
+        let unpacked = stream.packing.unpack(&batch.packed, batch.unpacked_bytes as usize);
+        unpacked.map_err(|error| {
+            tracing::warn!(%error, "the changelog cannot be read");
+            Ended::Malformed("a packed batch that cannot be read")
+        })?
+    };
+    for canonical in entries {
         let index = stream.next;
         let epoch = farshore_meta::epoch_of_entry(&canonical).ok_or(Ended::Malformed("an entry of an unknown version"))?;
         let previous = stream.chain;

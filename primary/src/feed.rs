@@ -15,7 +15,7 @@ use farshore_wire::v1::{
     self, Acknowledge, ChangelogFrame, TailFrame, TailRefused, TailStart, changelog_frame::Frame as Out, tail_frame::Frame as In,
     tail_refused::Kind as Why,
 };
-use farshore_wire::{check_header, decode, encode};
+use farshore_wire::{Packing, check_header, decode, encode};
 use openraft::AsyncRuntime;
 use prost::Message;
 use std::sync::Arc;
@@ -50,18 +50,47 @@ struct Tail {
     cluster: ClusterId,
     cursor: LogIndex,
     acknowledged: LogIndex,
-    /// Bytes of entries in batches without a chain, since one with it; `None`: each has it.
-    unchained: Option<usize>,
+    /// How batches are made short; `None`: the mirror takes only whole ones.
+    short: Option<Short>,
+}
+
+/// How batches for one mirror are made short.
+struct Short {
+    packing: Packing,
+    /// Bytes of entries in batches without a chain, since one with it.
+    unchained: usize,
+}
+
+impl Short {
+    /// The first batch has a chain.
+    fn new() -> Short {
+        Short { packing: Packing::default(), unchained: CHAINED_BYTES }
+    }
+
+    /// Whether the chain before entries of so many bytes goes with them. It has half the bytes of one create's batch.
+    fn needs_chain(&mut self, bytes: usize) -> bool {
+        let needed = self.unchained >= CHAINED_BYTES;
+        self.unchained = if needed { 0 } else { self.unchained } + bytes;
+        needed
+    }
 }
 
 impl Tail {
-    /// Whether the chain before these entries goes with them. It has half the bytes of one create's batch.
-    fn needs_chain(&mut self, entries: &[prost::bytes::Bytes]) -> bool {
-        let Some(unchained) = &mut self.unchained else { return true };
-        let needed = *unchained >= CHAINED_BYTES;
-        *unchained = if needed { 0 } else { *unchained } + entries.iter().map(|entry| entry.len()).sum::<usize>();
-        needed
+    fn batch(&mut self, first: LogIndex, chain: Chain, entries: Vec<prost::bytes::Bytes>) -> v1::Batch {
+        let whole = v1::Batch { first: first.0, chain: chain.0.to_vec().into(), ..Default::default() };
+        let Some(short) = &mut self.short else { return v1::Batch { entries, ..whole } };
+        let chain = if short.needs_chain(total(&entries)) { whole.chain } else { Default::default() };
+        match short.packing.pack(&entries) {
+            Some((packed, length)) => {
+                v1::Batch { first: first.0, chain, packed: packed.into(), unpacked_bytes: length as u32, ..Default::default() }
+            }
+            None => v1::Batch { first: first.0, chain, entries, ..Default::default() },
+        }
     }
+}
+
+fn total(entries: &[prost::bytes::Bytes]) -> usize {
+    entries.iter().map(|entry| entry.len()).sum()
 }
 
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
@@ -116,9 +145,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             return Err(refused(Why::Trimmed, format!("the log begins at {first}, the mirror is at {cursor}")));
         }
         let cluster = ClusterId(u8::try_from(start.cluster).map_err(|_| refused(Why::Invalid, "no such cluster"))?);
-        // The first batch has a chain.
-        let unchained = start.takes_unchained.then_some(CHAINED_BYTES);
-        Ok(Tail { cluster, cursor, acknowledged: cursor, unchained })
+        let short = start.takes_short.then(Short::new);
+        Ok(Tail { cluster, cursor, acknowledged: cursor, short })
     }
 
     async fn feed(
@@ -147,10 +175,10 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             }
             // Before the state is read: what is applied in between must wake this loop.
             let moved = self.hub.changed.notified();
-            let batch = self.next_batch(tail).await?;
-            let idle = batch.is_none();
-            if let Some(batch) = batch {
-                let full = batch.entries.iter().map(|entry| entry.len()).sum::<usize>() >= FULL_BYTES;
+            let next = self.next_batch(tail).await?;
+            let idle = next.is_none();
+            if let Some((batch, unpacked)) = next {
+                let full = unpacked >= FULL_BYTES;
                 let frame = ChangelogFrame { frame: Some(Out::Batch(batch)) };
                 let bytes = frame.encoded_len() as u64;
                 if output.send(frame).await.is_err() {
@@ -180,8 +208,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         }
     }
 
-    /// The next entries after the cursor; `None` when the mirror has all.
-    async fn next_batch(&self, tail: &mut Tail) -> Result<Option<v1::Batch>, TailRefused> {
+    /// The next entries after the cursor, and their bytes; `None` when the mirror has all.
+    async fn next_batch(&self, tail: &mut Tail) -> Result<Option<(v1::Batch, usize)>, TailRefused> {
         let Some((chain, positions)) = self.next_positions(tail.cursor)? else { return Ok(None) };
         let mut entries = self.canonical(&positions)?;
         if entries.is_empty() {
@@ -189,8 +217,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         }
         let first = tail.cursor.next();
         tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
-        let chain = if tail.needs_chain(&entries) { chain.0.to_vec() } else { vec![] };
-        Ok(Some(v1::Batch { first: first.0, chain: chain.into(), entries }))
+        let bytes = total(&entries);
+        Ok(Some((tail.batch(first, chain, entries), bytes)))
     }
 
     /// The chain at the cursor, and where the entries after it stand; `None` when there are none.
@@ -369,14 +397,9 @@ mod tests {
 
     #[test]
     fn a_chain_goes_with_the_first_batch_and_with_every_fourth_kibibyte() {
-        let mut tail =
-            Tail { cluster: ClusterId(1), cursor: LogIndex(0), acknowledged: LogIndex(0), unchained: Some(CHAINED_BYTES) };
-        let small = [prost::bytes::Bytes::from(vec![0; 40])];
-        let chained = (0..1000).filter(|_| tail.needs_chain(&small)).count();
+        let mut short = Short::new();
+        let chained = (0..1000).filter(|_| short.needs_chain(40)).count();
         assert_eq!(chained, 1000usize.div_ceil(CHAINED_BYTES.div_ceil(40)));
-        let large = [prost::bytes::Bytes::from(vec![0; CHAINED_BYTES])];
-        assert_eq!((0..10).filter(|_| tail.needs_chain(&large)).count(), 9, "all behind a large one");
-        tail.unchained = None;
-        assert!((0..10).all(|_| tail.needs_chain(&small)), "an older mirror needs each");
+        assert_eq!((0..10).filter(|_| short.needs_chain(CHAINED_BYTES)).count(), 9, "all behind a large one");
     }
 }

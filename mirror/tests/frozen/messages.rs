@@ -187,7 +187,7 @@ pub fn changelog() -> Named {
         chain: vec![0; 32].into(),
         lineage: encode(&Lineage::default()),
         // Version 1 began without it.
-        takes_unchained: false,
+        takes_short: false,
     };
     let figures = serde_json::to_vec(&farshore_wire::view::RegionFigures::default()).unwrap();
     let acknowledge = v1::Acknowledge {
@@ -209,12 +209,16 @@ pub fn changelog() -> Named {
         nodes: vec!["h:1".into()],
         ..Default::default()
     };
+    let batch = v1::Batch { first: 1, chain: vec![0; 32].into(), entries, ..Default::default() };
+    let packed = v1::Batch { first: 1, packed: vec![1, 2].into(), unpacked_bytes: 3, ..Default::default() };
     let feed = |frame| v1::ChangelogFrame { frame: Some(frame) }.encode_to_vec();
     let refused = v1::TailRefused { kind: v1::tail_refused::Kind::Trimmed.into(), text: "t".into(), leader: "h:1".into() };
     vec![
         ("tail_start", tail(tail_frame::Frame::Start(start))),
         ("acknowledge", tail(tail_frame::Frame::Acknowledge(acknowledge))),
-        ("batch", feed(changelog_frame::Frame::Batch(v1::Batch { first: 1, chain: vec![0; 32].into(), entries }))),
+        ("batch", feed(changelog_frame::Frame::Batch(batch))),
+        ("batch_packed", feed(changelog_frame::Frame::Batch(packed))),
+        ("packed_entries", v1::PackedEntries { entries: vec![vec![1].into(), vec![2].into()] }.encode_to_vec()),
         ("beat", feed(changelog_frame::Frame::Beat(beat))),
         ("refused", feed(changelog_frame::Frame::Refused(refused))),
         ("snapshot_request", v1::SnapshotRequest { header: Some(header(VOLUME, GROUP)), cluster: 1 }.encode_to_vec()),
