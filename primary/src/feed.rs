@@ -34,7 +34,7 @@ const FULL_BYTES: usize = 64 << 10;
 const CHAINED_BYTES: usize = 4 << 10;
 /// Pause after a batch that was not full: what is applied meanwhile goes together, since every frame, and every entry that comes
 /// alone, has a price of its own in all nodes of the mirror. It is doubled, up to the second one, as long as there is something to
-/// send behind each: a lone change is not held up, a stream of them costs a third (docs/PERFORMANCE.md).
+/// send behind each: a lone change is not held up, a stream of them costs a third to a half less (docs/PERFORMANCE.md).
 const GATHER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 
 fn refused(kind: Why, text: impl Into<String>) -> TailRefused {
