@@ -54,7 +54,7 @@ untar_without_mirror() {
     for peer in farshore farshore-close juicefs-always; do
       case " ${ready[*]} " in
         *" $peer "*) part "untar-alone-$peer-$round" untar "$peer" "alone-$round" ;;
-        *) missing "untar-alone-$peer-$round" "it could not be mounted" ;;
+        *) missing "untar-alone-$peer-$round" "it is not mounted" ;;
       esac
     done
   done

@@ -110,6 +110,8 @@ pub fn open(directory: &Path, identity: &Identity, drawn: bool, alone: bool) -> 
         create_dir(&state)?;
         let store = Lmdb::open(&state)?;
         if stands_in_log(&store, &log)? {
+            let applied = local::applied(&*store.read()?)?.log_id.map(|id| id.index);
+            checkpoints.prove_above(applied).map_err(|error| io_of(directory, error))?;
             return Ok(OnDisk { node, store, log: Arc::new(log), checkpoints: Arc::new(checkpoints) });
         }
         tracing::warn!("the state does not stand where the log says: starting from a checkpoint");
@@ -340,6 +342,7 @@ fn rebuild(
                 restored = true;
                 break;
             }
+            Err(error) if error.is_damage() => checkpoints.discard(&body, &error).map_err(|error| io_of(directory, error))?,
             Err(error) => tracing::error!(%error, "a checkpoint cannot be used; trying the older one"),
         }
     }

@@ -23,10 +23,13 @@ use openraft::{AsyncRuntime, ServerState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the other voters may take to answer, before openraft's own proof is asked for.
 const ASK: Duration = Duration::from_millis(100);
+/// After a question without a majority's answer openraft's own proof is asked for so long, without another question.
+const REST_US: u64 = 1_000_000;
 
 /// What a leader asks: whether the peer knows no vote above this one. Answered with a bool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,11 +41,20 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Returns once this node has proven, after the call began, that it leads, and its state holds everything that was
     /// acknowledged to anybody before: what is read afterwards is linearizable.
     pub(crate) async fn prove_lead(&self) -> Result<(), ProposeError> {
-        if self.knows_no_higher_vote().await { Ok(()) } else { self.confirm_lead().await }
+        let now = self.host.boot_us();
+        if now >= self.lane_rests_until.load(Ordering::Relaxed)
+            && let Some((leader, membership)) = self.own_lead()
+        {
+            if self.knows_no_higher_vote(leader, &membership).await {
+                return Ok(());
+            }
+            // Whoever does not answer would hold up every batch of reads.
+            self.lane_rests_until.store(now + REST_US, Ordering::Relaxed);
+        }
+        self.confirm_lead().await
     }
 
-    async fn knows_no_higher_vote(&self) -> bool {
-        let Some((leader, membership)) = self.own_lead() else { return false };
+    async fn knows_no_higher_vote(&self, leader: LeaderId, membership: &StoredMembership) -> bool {
         if !permits(&*self.log, leader) {
             return false;
         }
@@ -58,10 +70,12 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 async move { (*id, answer.await) }
             })
             .collect();
-        while !is_quorum(&membership, &confirmed) {
+        while !is_quorum(membership, &confirmed) {
             let Some((id, answer)) = answers.next().await else { return false };
-            if answer.is_ok_and(|body| postcard::from_bytes(&body) == Ok(true)) {
-                confirmed.insert(id);
+            match answer.ok().and_then(|body| postcard::from_bytes(&body).ok()) {
+                Some(true) => drop(confirmed.insert(id)),
+                Some(false) => return false,
+                None => {}
             }
         }
         true

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use farshore_changelog::{Disk, DiskFile, LogFiles, Options, OsDisk};
+use farshore_meta::kv::{Memory, Store};
 use farshore_primary::boot::{self, BootError, Identity};
+use farshore_primary::local::{self, RaftApplied};
 use farshore_primary::raft::DiskLog;
 use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::types::{LeaderId, LogId};
@@ -216,4 +218,53 @@ fn law_25_a_purge_that_was_broken_off_is_finished_and_the_log_goes_on_behind_it(
     log.append(vec![(RaftIndex(52), vec![9; 10].into())], Box::new(move |result| done.send(result).unwrap()));
     flushed.recv().unwrap().unwrap();
     assert_eq!((log.last(), log.flushed()), (RaftIndex(52), RaftIndex(52)));
+}
+
+/// The state has applied openraft's entry `index`.
+fn stand_at(store: &impl Store, index: u64) {
+    let log_id = Some(LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index });
+    let mut kv = store.write().unwrap();
+    local::set_applied(&mut *kv, &RaftApplied { log_id, ..RaftApplied::default() }).unwrap();
+    kv.commit().unwrap();
+}
+
+/// Bends the last byte of the newest checkpoint: its header stays sound.
+fn bend_newest(directory: &Path) {
+    let names = fs::read_dir(directory.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let newest = names.max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(newest, bytes).unwrap();
+}
+
+#[test]
+fn law_25_a_damaged_checkpoint_is_gone_before_consensus_takes_it_for_the_state() {
+    let directory = Directory::of_member("damaged-newest");
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
+    for index in 1..=2 {
+        stand_at(&opened.store, index);
+        opened.checkpoints.take(&opened.store).unwrap();
+    }
+    drop(opened);
+    bend_newest(&directory.0);
+    fs::write(directory.0.join("state.mark"), "another boot").unwrap();
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
+    let index = |log_id: Option<LogId>| log_id.map(|id| id.index);
+    assert_eq!(index(local::applied(&*opened.store.read().unwrap()).unwrap().log_id), Some(1), "the older one was taken");
+    assert_eq!(opened.checkpoints.newest().map(|(meta, _)| index(meta.last_log_id)), Some(Some(1)));
+    assert!(opened.checkpoints.lost_one());
+}
+
+#[test]
+fn law_25_a_damaged_snapshot_that_was_not_installed_before_a_crash_is_gone() {
+    let directory = Directory::of_member("damaged-received");
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
+    // As if received from a leader: it stands above the state, which this boot left and trusts.
+    let leaders = Memory::new();
+    stand_at(&leaders, 5);
+    opened.checkpoints.take(&leaders).unwrap();
+    drop(opened);
+    bend_newest(&directory.0);
+    let opened = boot::open(&directory.0, &identity(), false, false).unwrap();
+    assert!(opened.checkpoints.newest().is_none() && opened.checkpoints.lost_one());
 }

@@ -1,6 +1,7 @@
 //! What processes use when nothing is asked of them.
 
 use crate::cpu::{Cpu, Watch};
+use crate::error::BenchError;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,12 +23,14 @@ pub struct IdleFigures {
     share_of_a_core: f64,
 }
 
-pub async fn run(args: Args) -> IdleFigures {
-    let kind = || "idle".to_owned();
-    let watch = Watch::of(args.pids.iter().map(|pid| (kind(), *pid)).collect());
+pub async fn run(args: Args) -> Result<IdleFigures, BenchError> {
+    let watch = Watch::of(args.pids.iter().map(|pid| (pid.to_string(), *pid)).collect());
     let shares = shares(&watch, args.seconds).await;
-    let share_of_a_core = shares.get(&kind()).copied().unwrap_or_default();
-    IdleFigures { processes: args.pids.len(), seconds: args.seconds, share_of_a_core }
+    let share_of = |pid: &u32| {
+        shares.get(&pid.to_string()).copied().ok_or_else(|| BenchError::new("watch", format!("process {pid} is gone")))
+    };
+    let share_of_a_core = args.pids.iter().map(share_of).sum::<Result<f64, _>>()?;
+    Ok(IdleFigures { processes: args.pids.len(), seconds: args.seconds, share_of_a_core })
 }
 
 /// Waits, and says which share of one core each kind of process used meanwhile.

@@ -80,7 +80,7 @@ async fn run(verb: Verb) -> Result<(), BenchError> {
         Verb::Lookups(args) => print(&load::run(args, What::Lookups).await?),
         Verb::Stats(args) => print(&load::run(args, What::Stats).await?),
         Verb::Lag(args) => print(&lag::run(args).await?),
-        Verb::Idle(args) => print(&idle::run(args).await),
+        Verb::Idle(args) => print(&idle::run(args).await?),
         Verb::Failover(args) => print(&failover::run(args).await?),
         Verb::Mirror(args) => print(&mirror::run(args).await?),
         Verb::Profile(args) => print(&profile::run(args).await?),

@@ -88,7 +88,7 @@ pub enum CheckpointError {
 
 impl CheckpointError {
     /// The bytes are wrong, and will be so at every further look.
-    fn is_damage(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         matches!(
             self,
             CheckpointError::Position(_) | CheckpointError::Dump(DumpError::Damaged(_) | DumpError::OtherDigest { .. })
@@ -120,7 +120,7 @@ pub struct Checkpoints {
     memory: Mutex<Vec<Kept>>,
     /// One was found damaged: another must take its place soon.
     lost: AtomicBool,
-    /// One is written at a time: two of the same position have the same file.
+    /// One is taken at a time: two of the same position have the same file.
     writing: Mutex<()>,
 }
 
@@ -192,19 +192,53 @@ impl Checkpoints {
     /// still is one, and takes its place.
     pub fn prove<S: Store>(&self, store: impl Fn() -> Option<S>) -> Result<(), CheckpointError> {
         let unread: Vec<Kept> = self.kept().iter().filter(|kept| kept.proof == Proof::Unread).cloned().collect();
+        let mut first_error = Ok(());
         for Kept { body, .. } in unread {
-            let read = verify_slowly(&body);
-            // One that was forgotten meanwhile goes bit by bit, and reads like a damaged one.
-            if !self.note(&body, if read.is_ok() { Proof::Whole } else { Proof::Damaged }) {
-                continue;
-            }
-            if let Err(error) = read {
-                tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
-                self.lost.store(true, Ordering::Relaxed);
-                if let Some(store) = store() {
-                    self.take(&store)?;
+            let outcome = match verify_slowly(&body) {
+                Ok(()) => {
+                    self.note(&body, Proof::Whole);
+                    Ok(())
                 }
+                // One that was forgotten meanwhile goes bit by bit, and reads like a damaged one.
+                Err(error) if error.is_damage() => {
+                    if self.note(&body, Proof::Damaged) {
+                        tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
+                        self.lost.store(true, Ordering::Relaxed);
+                        store().map_or(Ok(()), |store| self.take(&store).map(drop))
+                    } else {
+                        Ok(())
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            // The others are read all the same.
+            first_error = first_error.and(outcome);
+        }
+        first_error
+    }
+
+    /// Reads those whole that stand above openraft's index `applied`: consensus takes them for the state when it starts. A damaged
+    /// one is removed.
+    pub fn prove_above(&self, applied: Option<u64>) -> Result<(), CheckpointError> {
+        let above = |kept: &&Kept| kept.meta.last_log_id.map(|id| id.index) > applied;
+        let above: Vec<Kept> = self.kept().iter().filter(above).cloned().collect();
+        for Kept { body, .. } in above {
+            match verify(&body) {
+                Ok(_) => drop(self.note(&body, Proof::Whole)),
+                Err(error) if error.is_damage() => self.discard(&body, &error)?,
+                Err(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// Removes one that its reader found damaged, before anything else can take it for good.
+    pub fn discard(&self, body: &SnapshotBody, error: &CheckpointError) -> Result<(), CheckpointError> {
+        tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged and is removed");
+        self.lost.store(true, Ordering::Relaxed);
+        self.kept().retain(|kept| !kept.body.is(body));
+        if let SnapshotBody::File(path) = body {
+            fs::remove_file(path)?;
         }
         Ok(())
     }
@@ -230,14 +264,15 @@ impl Checkpoints {
         let spaces = Space::ALL.to_vec();
         let dump = DumpHeader { group, raft, index: header.index, chain: header.chain, digest, spaces: spaces.clone() };
         // The view goes with the closure, before the dump is verified.
-        let body = self.write(&meta, move |out| Ok(farshore_meta::write_dump(&*kv, &spaces, &dump, out)?))?;
+        let body = self.write(&meta, "writing", move |out| Ok(farshore_meta::write_dump(&*kv, &spaces, &dump, out)?))?;
         Ok((meta, body))
     }
 
     /// Keeps a checkpoint that a peer sent: verified, and durable when this returns (hazard 7.2).
     pub fn receive(&self, meta: &Meta, from: &mut dyn Read) -> Result<SnapshotBody, CheckpointError> {
-        let _writing = self.writing();
-        self.write(meta, |out| {
+        // Not one at a time with those that are taken: a sender may take as long as it likes. Two senders at once write one
+        // file, which is refused then.
+        self.write(meta, "receiving", |out| {
             io::copy(from, out)?;
             Ok(())
         })
@@ -247,9 +282,11 @@ impl Checkpoints {
         self.writing.lock().expect("no one panics while writing a checkpoint")
     }
 
+    /// `aside` ends the file's name until it is proven.
     fn write(
         &self,
         meta: &Meta,
+        aside: &str,
         fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
     ) -> Result<SnapshotBody, CheckpointError> {
         let body = match &self.directory {
@@ -260,7 +297,7 @@ impl Checkpoints {
                 believe(&body)?;
                 body
             }
-            Some(directory) => SnapshotBody::File(write_file(directory, meta, fill)?),
+            Some(directory) => SnapshotBody::File(write_file(directory, meta, aside, fill)?),
         };
         self.lost.store(false, Ordering::Relaxed);
         let mut old = vec![];
@@ -348,24 +385,32 @@ fn pass_over(file: &File, end: u64) {
 fn write_file(
     directory: &Path,
     meta: &Meta,
+    aside: &str,
     fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>,
 ) -> Result<PathBuf, CheckpointError> {
     let index = meta.last_log_id.map_or(0, |id| id.index);
     let path = directory.join(format!("{index:020}{SUFFIX}"));
-    let aside = directory.join(format!("{index:020}.writing"));
-    let mut out = BufWriter::with_capacity(1 << 20, Steady { file: File::create(&aside)?, unsynced: 0 });
-    fill(&mut out)?;
-    let Steady { file, .. } = out.into_inner().map_err(|error| error.into_error())?;
-    file.sync_all()?;
-    pass_over(&file, 0);
-    if let Err(error) = believe(&SnapshotBody::File(aside.clone())) {
-        fs::remove_file(&aside)?;
+    let aside = directory.join(format!("{index:020}.{aside}"));
+    if let Err(error) = write_proven(&aside, fill) {
+        // It may have filled the disk.
+        if let Err(error) = fs::remove_file(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "an unfinished checkpoint stays until the next start");
+        }
         return Err(error);
     }
     // Only now, since another one of the same position may be there.
     fs::rename(&aside, &path)?;
     File::open(directory)?.sync_all()?;
     Ok(path)
+}
+
+fn write_proven(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+    let mut out = BufWriter::with_capacity(1 << 20, Steady { file: File::create(path)?, unsynced: 0 });
+    fill(&mut out)?;
+    let Steady { file, .. } = out.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    pass_over(&file, 0);
+    believe(&SnapshotBody::File(path.to_owned()))
 }
 
 /// Read back from the disk: what is kept is what was meant, and the state's rows give the digest that it keeps. A mismatch is
