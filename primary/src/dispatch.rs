@@ -50,18 +50,19 @@ impl Dispatch {
         self.0.lock().expect("no one panics while holding the dispatcher")
     }
 
-    /// Forgets everything: this node begins to lead, or ceases to.
+    /// Forgets everything but the offers of those who are connected: this node begins to lead, or ceases to. A client may come
+    /// before this node has noticed that it leads, and offers its slots only once.
     pub fn reset(&self) {
         let mut inner = self.inner();
+        let offers: Vec<(SessionId, u32)> = inner.workers.iter().map(|(worker, at)| (*worker, at.slots)).collect();
         let (copied_blocks, copied_bytes, fallback_blocks) = (inner.copied_blocks, inner.copied_bytes, inner.fallback_blocks);
         *inner = Inner { copied_blocks, copied_bytes, fallback_blocks, ..Inner::empty() };
+        offers.into_iter().for_each(|(worker, slots)| inner.offer(worker, slots));
     }
 
     /// A client offers so many slots.
     pub fn offer(&self, worker: SessionId, slots: u32) {
-        let mut inner = self.inner();
-        inner.plan.offer(worker, slots);
-        inner.workers.entry(worker).or_default().slots = slots;
+        self.inner().offer(worker, slots);
     }
 
     /// A client is gone.
@@ -101,6 +102,11 @@ impl Dispatch {
 }
 
 impl Inner {
+    fn offer(&mut self, worker: SessionId, slots: u32) {
+        self.plan.offer(worker, slots);
+        self.workers.entry(worker).or_default().slots = slots;
+    }
+
     fn empty() -> Inner {
         Inner {
             plan: Dispatcher::new(LEASE.as_micros() as u64),
@@ -344,4 +350,21 @@ pub fn roster(kv: &dyn KvRead) -> Result<Vec<farshore_types::ClusterId>, Storage
     let writes = farshore_meta::header(kv)?.lineage.head().map(|epoch| epoch.id.cluster);
     roster.extend(writes.filter(|cluster| !roster.contains(cluster)));
     Ok(roster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_came_before_its_leader_noticed_that_it_leads_still_works() {
+        let dispatch = Dispatch::new();
+        let (here, gone) = (SessionId([1; 16]), SessionId([2; 16]));
+        dispatch.offer(here, 4);
+        dispatch.offer(gone, 4);
+        dispatch.forget(gone);
+        dispatch.reset();
+        let workers: Vec<SessionId> = dispatch.workers().into_iter().map(|(worker, ..)| worker).collect();
+        assert_eq!(workers, [here]);
+    }
 }
