@@ -21,6 +21,9 @@ start_etcd() {
 }
 members=127.0.0.1:${ports}571,127.0.0.1:${ports}572,127.0.0.1:${ports}573
 
+# Separated by commas.
+pids_of_etcd() { (IFS=,; echo "${etcd_pids[*]}"); }
+
 stop_etcd() {
   [ ${#etcd_pids[@]} -gt 0 ] || return 0
   kill "${etcd_pids[@]}" 2>/dev/null || true

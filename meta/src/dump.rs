@@ -176,7 +176,7 @@ type Into<'a> = &'a mut dyn FnMut(Space, &[u8], &[u8]) -> Result<(), StorageErro
 /// Reads a stream and hands on each row of each block that is proven. Rows that were handed on count only when this
 /// returns without an error: the end may be missing.
 pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpError> {
-    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let mut reader = Reader::over(input);
     let header = reader.header()?;
     reader.rows(&header, into)?;
     Ok(header)
@@ -184,12 +184,12 @@ pub fn read_dump(input: &mut dyn Read, into: Into) -> Result<DumpHeader, DumpErr
 
 /// Reads what a stream says of itself, and none of its rows.
 pub fn read_dump_header(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    Reader { input, hash: blake3::Hasher::new() }.header()
+    Reader::over(input).header()
 }
 
 /// Reads a stream to its end and computes the digest of its shared rows afresh: what [`load_into`] would believe.
 pub fn verify_dump(input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let mut reader = Reader::over(input);
     let head = reader.header()?;
     let found = rows_and_digest(&mut reader, &head, &mut |_, _, _| Ok(()))?;
     let whole = !head.spaces.contains(&Space::Shared) || found == head.digest;
@@ -201,7 +201,11 @@ struct Reader<'a> {
     hash: blake3::Hasher,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn over(input: &'a mut dyn Read) -> Reader<'a> {
+        Reader { input, hash: blake3::Hasher::new() }
+    }
+
     /// Appends exactly `length` bytes; memory follows the bytes that come, not the length that is claimed.
     fn append(&mut self, length: usize, to: &mut Vec<u8>) -> Result<(), DumpError> {
         let start = to.len();
@@ -348,7 +352,7 @@ fn check(kv: &dyn KvRead, head: DumpHeader, found: Digest) -> Result<DumpHeader,
 /// Replaces the spaces that the stream holds by its rows: all or nothing. With all spaces in it, the memory that this takes
 /// does not grow with the state.
 pub fn load_into(store: &impl Store, input: &mut dyn Read) -> Result<DumpHeader, DumpError> {
-    let mut reader = Reader { input, hash: blake3::Hasher::new() };
+    let mut reader = Reader::over(input);
     let head = state_header(&mut reader)?;
     let whole = Space::ALL.iter().all(|space| head.spaces.contains(space));
     let mut kv = if whole { store.replace()? } else { store.write()? };

@@ -76,21 +76,19 @@ impl Short {
 }
 
 impl Tail {
-    fn batch(&mut self, first: LogIndex, chain: Chain, entries: Vec<prost::bytes::Bytes>) -> v1::Batch {
-        let whole = v1::Batch { first: first.0, chain: chain.0.to_vec().into(), ..Default::default() };
-        let Some(short) = &mut self.short else { return v1::Batch { entries, ..whole } };
-        let chain = if short.needs_chain(total(&entries)) { whole.chain } else { Default::default() };
-        match short.packing.pack(&entries) {
-            Some((packed, length)) => {
-                v1::Batch { first: first.0, chain, packed: packed.into(), unpacked_bytes: length as u32, ..Default::default() }
-            }
-            None => v1::Batch { first: first.0, chain, entries, ..Default::default() },
+    /// Of entries that have so many bytes.
+    fn batch(&mut self, first: LogIndex, chain: Chain, entries: Vec<prost::bytes::Bytes>, bytes: usize) -> v1::Batch {
+        let mut batch = v1::Batch { first: first.0, chain: chain.0.to_vec().into(), entries, ..Default::default() };
+        let Some(short) = &mut self.short else { return batch };
+        if !short.needs_chain(bytes) {
+            batch.chain.clear();
         }
+        if let Some((packed, length)) = short.packing.pack(&batch.entries) {
+            batch.entries.clear();
+            (batch.packed, batch.unpacked_bytes) = (packed.into(), length as u32);
+        }
+        batch
     }
-}
-
-fn total(entries: &[prost::bytes::Bytes]) -> usize {
-    entries.iter().map(|entry| entry.len()).sum()
 }
 
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
@@ -217,8 +215,8 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
         }
         let first = tail.cursor.next();
         tail.cursor = LogIndex(tail.cursor.0 + entries.len() as u64);
-        let bytes = total(&entries);
-        Ok(Some((tail.batch(first, chain, entries), bytes)))
+        let bytes = entries.iter().map(|entry| entry.len()).sum();
+        Ok(Some((tail.batch(first, chain, entries, bytes), bytes)))
     }
 
     /// The chain at the cursor, and where the entries after it stand; `None` when there are none.

@@ -2,10 +2,12 @@
 //! that is gone (law 24). Nothing of it is believed, and the node knows that it has no vote.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod support;
+
 use farshore_changelog::{Disk, DiskFile, LogFiles, Options, OsDisk};
 use farshore_meta::kv::{Memory, Store};
 use farshore_primary::boot::{self, BootError, Identity};
-use farshore_primary::local::{self, RaftApplied};
+use farshore_primary::local;
 use farshore_primary::raft::DiskLog;
 use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::types::{LeaderId, LogId};
@@ -16,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use support::stand_at;
 
 const ENTRIES: u64 = 20;
 
@@ -218,14 +221,6 @@ fn law_25_a_purge_that_was_broken_off_is_finished_and_the_log_goes_on_behind_it(
     log.append(vec![(RaftIndex(52), vec![9; 10].into())], Box::new(move |result| done.send(result).unwrap()));
     flushed.recv().unwrap().unwrap();
     assert_eq!((log.last(), log.flushed()), (RaftIndex(52), RaftIndex(52)));
-}
-
-/// The state has applied openraft's entry `index`.
-fn stand_at(store: &impl Store, index: u64) {
-    let log_id = Some(LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index });
-    let mut kv = store.write().unwrap();
-    local::set_applied(&mut *kv, &RaftApplied { log_id, ..RaftApplied::default() }).unwrap();
-    kv.commit().unwrap();
 }
 
 /// Bends the last byte of the newest checkpoint: its header stays sound.

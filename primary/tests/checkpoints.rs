@@ -1,11 +1,12 @@
 //! Checkpoints are believed only when their rows give the digest that the state keeps (law 25).
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod support;
+
 use farshore_meta::kv::{Memory, Space, Store};
-use farshore_primary::local::{self, RaftApplied};
 use farshore_primary::raft::snapshot::Checkpoints;
-use farshore_primary::raft::types::{LeaderId, LogId};
 use std::fs;
+use support::stand_at;
 
 fn names(directory: &std::path::Path) -> Vec<String> {
     let mut names: Vec<String> =
@@ -17,14 +18,6 @@ fn names(directory: &std::path::Path) -> Vec<String> {
 fn put(store: &Memory, key: &[u8]) {
     let mut kv = store.write().unwrap();
     kv.put(Space::Shared, key, b"a row that no entry wrote").unwrap();
-    kv.commit().unwrap();
-}
-
-/// The state has applied openraft's entry `index`.
-fn stand_at(store: &Memory, index: u64) {
-    let log_id = Some(LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index });
-    let mut kv = store.write().unwrap();
-    local::set_applied(&mut *kv, &RaftApplied { log_id, ..RaftApplied::default() }).unwrap();
     kv.commit().unwrap();
 }
 

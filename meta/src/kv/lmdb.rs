@@ -232,14 +232,15 @@ fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
     }
 }
 
-struct Reader<'s> {
-    txn: RoTxn<'s, WithoutTls>,
-    tables: &'s Tables,
+/// A transaction of any kind, as its reads need it.
+trait View {
+    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError>;
 }
 
-impl KvRead for Reader<'_> {
+impl<T: View> KvRead for T {
     fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        get(self.tables, &self.txn, space, key)
+        let (tables, txn) = self.view()?;
+        get(tables, txn, space, key)
     }
 
     fn scan<'a>(
@@ -248,7 +249,8 @@ impl KvRead for Reader<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan(self.tables, &self.txn, space, from, to)
+        let (tables, txn) = self.view()?;
+        scan(tables, txn, space, from, to)
     }
 
     fn scan_back<'a>(
@@ -257,7 +259,19 @@ impl KvRead for Reader<'_> {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan_back(self.tables, &self.txn, space, from, to)
+        let (tables, txn) = self.view()?;
+        scan_back(tables, txn, space, from, to)
+    }
+}
+
+struct Reader<'s> {
+    txn: RoTxn<'s, WithoutTls>,
+    tables: &'s Tables,
+}
+
+impl View for Reader<'_> {
+    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
+        Ok((self.tables, &self.txn))
     }
 }
 
@@ -266,6 +280,12 @@ struct Writer<'s> {
     tables: &'s Tables,
     /// No key of a database lies behind this one; `None`: not looked at yet. Empty: it has no keys.
     last: [Option<Vec<u8>>; TABLES],
+}
+
+impl View for Writer<'_> {
+    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
+        Ok((self.tables, &self.txn))
+    }
 }
 
 impl Writer<'_> {
@@ -285,30 +305,6 @@ impl Writer<'_> {
     }
 }
 
-impl KvRead for Writer<'_> {
-    fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        get(self.tables, &self.txn, space, key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan(self.tables, &self.txn, space, from, to)
-    }
-
-    fn scan_back<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        scan_back(self.tables, &self.txn, space, from, to)
-    }
-}
-
 /// Another state in the making, in the spare set.
 struct Replacement<'s> {
     store: &'s Lmdb,
@@ -319,42 +315,20 @@ struct Replacement<'s> {
     bytes: usize,
 }
 
-impl<'s> Replacement<'s> {
-    fn writer(&self) -> Result<&Writer<'s>, StorageError> {
-        self.writer.as_ref().ok_or_else(broken)
+impl View for Replacement<'_> {
+    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
+        self.writer.as_ref().ok_or_else(broken)?.view()
     }
+}
 
-    fn writer_mut(&mut self) -> Result<&mut Writer<'s>, StorageError> {
+impl<'s> Replacement<'s> {
+    fn writer(&mut self) -> Result<&mut Writer<'s>, StorageError> {
         self.writer.as_mut().ok_or_else(broken)
     }
 }
 
 fn broken() -> StorageError {
     StorageError::Backend("an earlier part of the new state was not committed".to_owned())
-}
-
-impl KvRead for Replacement<'_> {
-    fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        self.writer()?.get(space, key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        self.writer()?.scan(space, from, to)
-    }
-
-    fn scan_back<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        self.writer()?.scan_back(space, from, to)
-    }
 }
 
 impl KvWrite for Replacement<'_> {
@@ -366,15 +340,15 @@ impl KvWrite for Replacement<'_> {
             txn.commit().map_err(backend)?;
             self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last });
         }
-        self.writer_mut()?.put(space, key, value)
+        self.writer()?.put(space, key, value)
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
-        self.writer_mut()?.delete(space, key)
+        self.writer()?.delete(space, key)
     }
 
     fn clear(&mut self, space: Space) -> Result<(), StorageError> {
-        self.writer_mut()?.clear(space)
+        self.writer()?.clear(space)
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), StorageError> {

@@ -124,23 +124,27 @@ fn frames<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> Response<Frames<T>>
     Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok)))
 }
 
+fn call_of(kind: Kind) -> PeerCall {
+    match kind {
+        Kind::Append => PeerCall::Append,
+        Kind::Vote => PeerCall::Vote,
+        Kind::PreVote => PeerCall::PreVote,
+        Kind::TransferLeader => PeerCall::TransferLeader,
+        Kind::Heal => PeerCall::Heal,
+        Kind::Found => PeerCall::Found,
+        Kind::Standing => PeerCall::Standing,
+        Kind::Entries => PeerCall::Entries,
+        Kind::Confirm => PeerCall::Confirm,
+    }
+}
+
 #[tonic::async_trait]
 impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
     async fn raft(&self, request: Request<v1::RaftRequest>) -> Result<Response<v1::RaftReply>, Status> {
         let request = request.into_inner();
         self.check_peer(request.header.as_ref(), request.cluster, request.target)?;
-        let call = match request.kind() {
-            Kind::Append => PeerCall::Append,
-            Kind::Vote => PeerCall::Vote,
-            Kind::PreVote => PeerCall::PreVote,
-            Kind::TransferLeader => PeerCall::TransferLeader,
-            Kind::Heal => PeerCall::Heal,
-            Kind::Found => PeerCall::Found,
-            Kind::Standing => PeerCall::Standing,
-            Kind::Entries => PeerCall::Entries,
-            Kind::Confirm => PeerCall::Confirm,
-        };
-        let body = self.0.handle_peer(call, &request.body).await.map_err(|error| Status::unavailable(error.0))?;
+        let body =
+            self.0.handle_peer(call_of(request.kind()), &request.body).await.map_err(|error| Status::unavailable(error.0))?;
         Ok(Response::new(v1::RaftReply { body: body.into() }))
     }
 
@@ -155,11 +159,10 @@ impl<R: AsyncRuntime, S: Store> peer_server::Peer for NodeService<R, S> {
                 service.check_peer(message.header.as_ref(), message.cluster, message.target)?;
                 checked = true;
             }
-            let call = match message.kind() {
-                Kind::Append => PeerCall::Append,
-                Kind::Confirm => PeerCall::Confirm,
-                other => return Err(Status::invalid_argument(format!("{other:?} is no stream"))),
-            };
+            let call = call_of(message.kind());
+            if !matches!(call, PeerCall::Append | PeerCall::Confirm) {
+                return Err(Status::invalid_argument(format!("{call:?} is no stream")));
+            }
             Ok::<_, Status>((service.0.clone(), call, message.body))
         });
         // Each is begun in its turn, and answered in its turn: what follows does not wait for its flush.

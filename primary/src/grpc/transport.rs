@@ -78,9 +78,10 @@ impl GrpcTransport {
             let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
             lanes.entry((target, address.to_owned())).or_default().clone()
         };
-        let first = self.first(target);
-        let client = self.client(address);
-        let open = move |bodies| appends(client, AppendRequests { kind: Kind::Confirm, bodies: Box::pin(bodies), first });
+        let open = |bodies| {
+            let first = self.first(target);
+            appends(self.client(address), AppendRequests { kind: Kind::Confirm, bodies: Box::pin(bodies), first })
+        };
         let answer = tokio::time::timeout(ttl, lane.ask(body, open)).await;
         answer.unwrap_or_else(|_| Err(PeerError("no answer in time".to_owned())))
     }

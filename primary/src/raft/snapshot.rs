@@ -143,21 +143,15 @@ impl Checkpoints {
             }
         }
         names.sort();
-        let (mut found, mut lost) = (vec![], false);
-        for path in names {
-            let body = SnapshotBody::File(path.clone());
+        let checkpoints = Checkpoints { directory: Some(directory.to_owned()), ..Checkpoints::in_memory() };
+        for body in names.into_iter().map(SnapshotBody::File) {
             match read_meta(&body) {
-                Ok(meta) => found.push(Kept { meta, body, proof: Proof::Unread }),
-                Err(error) if error.is_damage() => {
-                    tracing::error!(path = %path.display(), %error, "a checkpoint is damaged and is removed");
-                    fs::remove_file(&path)?;
-                    lost = true;
-                }
+                Ok(meta) => checkpoints.kept().push(Kept { meta, body, proof: Proof::Unread }),
+                Err(error) if error.is_damage() => checkpoints.discard(&body, &error)?,
                 Err(error) => return Err(error),
             }
         }
-        let (directory, memory) = (Some(directory.to_owned()), Mutex::new(found));
-        Ok(Checkpoints { directory, memory, lost: AtomicBool::new(lost), writing: Mutex::default() })
+        Ok(checkpoints)
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -194,27 +188,28 @@ impl Checkpoints {
         let unread: Vec<Kept> = self.kept().iter().filter(|kept| kept.proof == Proof::Unread).cloned().collect();
         let mut first_error = Ok(());
         for Kept { body, .. } in unread {
-            let outcome = match verify_slowly(&body) {
-                Ok(()) => {
-                    self.note(&body, Proof::Whole);
-                    Ok(())
-                }
-                // One that was forgotten meanwhile goes bit by bit, and reads like a damaged one.
-                Err(error) if error.is_damage() => {
-                    if self.note(&body, Proof::Damaged) {
-                        tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
-                        self.lost.store(true, Ordering::Relaxed);
-                        store().map_or(Ok(()), |store| self.take(&store).map(drop))
-                    } else {
-                        Ok(())
-                    }
-                }
-                Err(error) => Err(error),
-            };
             // The others are read all the same.
-            first_error = first_error.and(outcome);
+            first_error = first_error.and(self.prove_one(&body, &store));
         }
         first_error
+    }
+
+    fn prove_one<S: Store>(&self, body: &SnapshotBody, store: impl Fn() -> Option<S>) -> Result<(), CheckpointError> {
+        let error = match verify_slowly(body) {
+            Ok(()) => {
+                self.note(body, Proof::Whole);
+                return Ok(());
+            }
+            Err(error) if error.is_damage() => error,
+            Err(error) => return Err(error),
+        };
+        // One that was forgotten meanwhile goes bit by bit, and reads like a damaged one.
+        if !self.note(body, Proof::Damaged) {
+            return Ok(());
+        }
+        tracing::error!(checkpoint = %body, %error, "a checkpoint is damaged; another one takes its place");
+        self.lost.store(true, Ordering::Relaxed);
+        store().map_or(Ok(()), |store| self.take(&store).map(drop))
     }
 
     /// Reads those whole that stand above openraft's index `applied`: consensus takes them for the state when it starts. A damaged
