@@ -7,13 +7,13 @@ use farshore_types::{Chain, ClusterId, ControlTime, Digest, Epoch, Lineage, LogI
 use serde::{Deserialize, Serialize};
 
 /// The version of the state machine at which a volume begins.
-pub const FIRST_VERSION: u32 = 3;
+pub const FIRST_VERSION: u32 = 5;
 /// The highest version of the state machine that this build knows; a volume is raised to it once every node of every
 /// cluster on the roster has announced it (law 4). What came with each version:
 ///
-/// 3. Rows are packed. No volume of an earlier version left this project, and none is read (decision 0032).
-/// 4. A cluster keeps where the nodes of the others are, by an entry of its own log.
-pub const MACHINE_VERSION: u32 = 4;
+/// 5. Slices stand with their pieces. No volume of an earlier version left this project, and none is read (decision 0036).
+/// 6. A cluster keeps where the nodes of the others are, by an entry of its own log.
+pub const MACHINE_VERSION: u32 = 6;
 /// First counter of inode numbers: 1 is the root, 0 is none.
 const FIRST_INO: u64 = 2;
 /// First counter of slice ids: 0 is the hole.

@@ -14,7 +14,7 @@
 //! | `l` ino parent | how many names an inode of several links has in one directory |
 //! | `o` ino | unlinked inode that waits for a purge |
 //! | `c` ino chunk index sub | piece of a chunk; the inode itself holds the lowest one at a file's first byte |
-//! | `s` slice | committed slice |
+//! | `s` shelf | where the live slices of a shelf of ids are |
 //! | `S` session | what a session said of itself |
 //! | `W` session | its window of sequences |
 //! | `I` session last | a range of slice ids issued to it and not named yet |
@@ -36,7 +36,7 @@ pub(crate) const ENTRY_TAG: u8 = b'e';
 pub(crate) const LINK_TAG: u8 = b'l';
 pub(crate) const ORPHAN_TAG: u8 = b'o';
 pub(crate) const PIECE_TAG: u8 = b'c';
-pub(crate) const SLICE_TAG: u8 = b's';
+pub(crate) const SHELF_TAG: u8 = b's';
 pub(crate) const SESSION_TAG: u8 = b'S';
 pub(crate) const WINDOW_TAG: u8 = b'W';
 pub(crate) const ISSUED_TAG: u8 = b'I';
@@ -128,17 +128,14 @@ pub(crate) fn chunk(ino: Ino, chunk: u32) -> Key {
     pieces(ino).with_id(chunk.into())
 }
 
-/// The pieces of one chunk that one entry laid.
-pub(crate) fn pieces_of_entry(ino: Ino, at: u32, index: LogIndex) -> Key {
-    chunk(ino, at).with_id(index.0)
-}
-
+/// `sub` tells the pieces of one entry apart.
 pub(crate) fn piece(ino: Ino, at: u32, index: LogIndex, sub: u16) -> Key {
-    pieces_of_entry(ino, at, index).with_id(sub.into())
+    chunk(ino, at).with_id(index.0).with_id(sub.into())
 }
 
-pub(crate) fn slice(id: SliceId) -> Key {
-    Key::tag(SLICE_TAG).with_id(id.0)
+/// The shelf of this number.
+pub(crate) fn shelf(number: u64) -> Key {
+    Key::tag(SHELF_TAG).with_id(number)
 }
 
 pub(crate) fn session(id: SessionId) -> Key {

@@ -10,12 +10,14 @@ mod change;
 mod digest;
 mod dump;
 mod header;
+mod inode;
 mod key;
 pub mod kv;
 mod packed;
 mod query;
 mod rewind;
 mod row;
+mod shelf;
 mod txn;
 mod undo;
 
@@ -28,9 +30,7 @@ pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
 pub use digest::digest_of;
 pub use dump::{DumpError, DumpHeader, load_into, read_dump, read_dump_header, verify_dump, write_dump};
 pub use header::{FIRST_VERSION, Header, MACHINE_VERSION, RosterMember, digest, header, roster, volume};
-pub use query::{
-    MAX_PATH_DEPTH, MAX_READ_DIR, SessionRecord, issued_to_ended, live_slices, orphans, query, sessions, slice_record,
-};
+pub use query::{MAX_PATH_DEPTH, MAX_READ_DIR, SessionRecord, issued_to_ended, orphans, query, sessions};
 pub use rewind::{RewindError, rewind};
-pub use row::SliceRecord;
+pub use shelf::{SliceRecord, live_slices, slice_record};
 pub use undo::{MAX_TRIM, lowest_reachable, trim_undo};

@@ -2,9 +2,10 @@
 
 use crate::apply::{Fail, issued_range, outcome};
 use crate::header::volume;
+use crate::inode::{Body, Ground, Inode};
 use crate::key;
-use crate::kv::{KvRead, Row, Space, StorageError};
-use crate::row::{Body, Dentry, Inode, Piece, SliceRecord, Usage, Window, decode, key_id};
+use crate::kv::{KvRead, Space, StorageError};
+use crate::row::{Dentry, Held, Piece, Usage, Window, decode, key_id};
 use crate::txn::SharedRead;
 use farshore_types::{
     Attr, COUNTER_BITS, DirEntry, ErrorKind, Ino, MAX_NAME, Query, QueryReply, Sequence, SessionId, SessionInfo, Slice, SliceId,
@@ -98,27 +99,22 @@ fn slices(kv: &dyn KvRead, ino: Ino, chunk: u32) -> Result<QueryReply, Fail> {
     };
     let all = key::chunk(ino, chunk);
     let mut views = Vec::new();
-    if let Some(ground) = ground {
-        views.push(view(kv, ground.piece())?);
+    if let Some(Ground { length, slice, .. }) = ground {
+        views.push(view(Piece { position: 0, length, slice: Some(slice) }));
     }
     for row in SharedRead::rows(&kv, &all, &all.end())? {
         let (key, value) = row?;
-        views.push(view(kv, decode(key, value)?)?);
+        views.push(view(decode(key, value)?));
     }
     Ok(QueryReply::Slices(views))
 }
 
-fn view(kv: &dyn KvRead, piece: Piece) -> Result<SliceView, StorageError> {
-    let Piece { position, length, offset, slice } = piece;
-    if slice == SliceId::HOLE {
-        let hole = Slice { id: slice, size: length, checksums: Vec::new() };
-        return Ok(SliceView { position, length, offset, slice: hole, origin: None });
-    }
-    let Some(record) = slice_record(kv, slice)? else {
-        return Err(StorageError::damaged(Space::Shared, &key::slice(slice), "a piece leads to no slice"));
+fn view(Piece { position, length, slice }: Piece) -> SliceView {
+    let (id, origin, checksums) = match slice {
+        Some(Held { id, origin, checksums, .. }) => (id, origin, checksums),
+        None => (SliceId::HOLE, None, Vec::new()),
     };
-    let content = Slice { id: slice, size: record.size, checksums: record.checksums };
-    Ok(SliceView { position, length, offset, slice: content, origin: record.origin })
+    SliceView { position, length, offset: 0, slice: Slice { id, size: length, checksums }, origin }
 }
 
 /// One path: the names of each step are found by a scan of its directory, since only people ask for it.
@@ -165,25 +161,6 @@ fn name_in(kv: &dyn KvRead, parent: Ino, ino: Ino) -> Result<Option<Vec<u8>>, St
     Ok(None)
 }
 
-/// A live slice; `None` when no file names it.
-pub fn slice_record(kv: &dyn KvRead, id: SliceId) -> Result<Option<SliceRecord>, StorageError> {
-    kv.row(&key::slice(id))
-}
-
-/// The live slices from `from` (inclusive) to `to` (exclusive; `None`: to the last), in order of ids.
-pub fn live_slices<'a>(
-    kv: &'a dyn KvRead,
-    from: SliceId,
-    to: Option<SliceId>,
-) -> Result<impl Iterator<Item = Result<(SliceId, SliceRecord), StorageError>> + 'a, StorageError> {
-    let end = to.map_or(key::Key::tag(key::SLICE_TAG).end(), key::slice);
-    let rows = kv.scan(Space::Shared, &key::slice(from), Some(&end))?;
-    Ok(rows.map(|row: Row| {
-        let (key, value) = row?;
-        Ok((SliceId(key_id(key, 1)?), decode(key, value)?))
-    }))
-}
-
 /// A session with what it said of itself and how far it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
@@ -227,7 +204,7 @@ pub fn orphans(kv: &dyn KvRead, limit: usize) -> Result<Vec<Ino>, StorageError> 
 /// (law 17): then no commit will name it any more. Ids that a rewind took back, and those of another history, were not
 /// issued by this one: they are unknown, and unknown is not orphan.
 ///
-/// An object with such an id is an orphan only if no live slice has the id ([`slice_record`]), and if the ledger does not
+/// An object with such an id is an orphan only if no live slice has the id ([`crate::slice_record`]), and if the ledger does not
 /// hold it either: a dropped slice keeps its blocks until the floors have passed its drop (law 14).
 pub fn issued_to_ended(kv: &dyn KvRead, id: SliceId) -> Result<bool, StorageError> {
     let counter = id.0 & ((1 << COUNTER_BITS) - 1);

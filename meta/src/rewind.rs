@@ -4,9 +4,10 @@
 use crate::change::{Changes, Event, SliceAdded};
 use crate::digest::RowHasher;
 use crate::header::{digest, header, put_digest, volume};
+use crate::inode::{Body, Inode};
 use crate::key;
 use crate::kv::{KvWrite, Space, StorageError};
-use crate::row::{SliceRecord, decode, key_id};
+use crate::row::{Held, Piece, decode, key_added, key_id};
 use crate::undo::{decode_undo, lowest_reachable, undo_key};
 use farshore_types::{ClusterId, Digest, Ino, LogIndex, SessionId, SliceId, VolumeRecord};
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ pub fn rewind(kv: &mut dyn KvWrite, to: LogIndex) -> Result<Changes, RewindError
     }
     check_reach(kv, to, applied)?;
     let old_volume = volume(kv)?;
-    let mut watched = Watched::new();
+    let mut watched = Watched::default();
     let mut hasher = RowHasher::new(digest(kv)?);
     for index in (to.0 + 1..=applied.0).rev() {
         undo_one(kv, LogIndex(index), &mut hasher, &mut watched)?;
@@ -45,8 +46,37 @@ pub fn rewind(kv: &mut dyn KvWrite, to: LogIndex) -> Result<Changes, RewindError
     Ok(changes)
 }
 
-/// Rows whose fate others must hear of, as they were before the rewind.
-type Watched = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// What others must hear of.
+#[derive(Default)]
+struct Watched {
+    /// Rows as they were before the rewind.
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Slices of which there is one now and was none before, or the other way round.
+    slices: BTreeMap<SliceId, Fate>,
+}
+
+/// What became of a slice.
+enum Fate {
+    LivesAgain(SliceAdded),
+    Removed(SliceAdded),
+}
+
+impl Watched {
+    /// An undone entry has brought back what it had dropped.
+    fn appeared(&mut self, slice: SliceAdded) {
+        // An id that was named once is never named again: what appears was never removed.
+        self.slices.insert(slice.id, Fate::LivesAgain(slice));
+    }
+
+    /// An undone entry had added it.
+    fn vanished(&mut self, slice: SliceAdded) {
+        match self.slices.get(&slice.id) {
+            // A later entry had dropped it.
+            Some(Fate::LivesAgain(_)) => drop(self.slices.remove(&slice.id)),
+            _ => drop(self.slices.insert(slice.id, Fate::Removed(slice))),
+        }
+    }
+}
 
 /// Whether every before-image from `applied` down to `to` is there.
 fn check_reach(kv: &dyn crate::kv::KvRead, to: LogIndex, applied: LogIndex) -> Result<(), RewindError> {
@@ -66,8 +96,13 @@ fn undo_one(kv: &mut dyn KvWrite, index: LogIndex, hasher: &mut RowHasher, watch
     let row = kv.get(Space::Undo, &undo)?.ok_or_else(|| StorageError::damaged(Space::Undo, &undo, "the row vanished"))?.to_vec();
     for image in decode_undo(&undo, &row)? {
         let new = kv.get(Space::Shared, image.key)?;
-        if is_watched(image.key) && !watched.contains_key(image.key) {
-            watched.insert(image.key.to_vec(), new.map(<[u8]>::to_vec));
+        if is_watched(image.key) && !watched.rows.contains_key(image.key) {
+            watched.rows.insert(image.key.to_vec(), new.map(<[u8]>::to_vec));
+        }
+        let (was, is) = (slice_in(image.key, new)?, slice_in(image.key, image.value)?);
+        if was != is {
+            was.into_iter().for_each(|slice| watched.vanished(slice));
+            is.into_iter().for_each(|slice| watched.appeared(slice));
         }
         if let Some(new) = new {
             hasher.subtract(image.key, new);
@@ -93,25 +128,26 @@ fn put_digest_of(kv: &mut dyn KvWrite, to: LogIndex, digest: Digest) -> Result<(
 }
 
 fn is_watched(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(key::SLICE_TAG | key::SESSION_TAG | key::ORPHAN_TAG | key::ROSTER_TAG)))
+    matches!(key.first(), Some(&(key::SESSION_TAG | key::ORPHAN_TAG | key::ROSTER_TAG)))
 }
 
 /// What became of the watched rows.
 fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>) -> Result<Changes, StorageError> {
     let mut changes = Changes::default();
-    for (key, was) in watched {
+    for fate in watched.slices.into_values() {
+        match fate {
+            Fate::LivesAgain(slice) => changes.added.push(slice),
+            Fate::Removed(slice) => changes.removed.push(slice),
+        }
+    }
+    for (key, was) in watched.rows {
         let is = kv.get(Space::Shared, &key)?;
         let appeared = match (&was, is) {
             (None, Some(_)) => true,
             (Some(_), None) => false,
-            // A slice that was dropped and committed anew would be another block interval; ids are never reused.
             _ => continue,
         };
         match key.first() {
-            Some(&key::SLICE_TAG) => {
-                let list = if appeared { &mut changes.added } else { &mut changes.removed };
-                list.push(slice(&key, is.or(was.as_deref()).unwrap_or_default())?);
-            }
             Some(&key::SESSION_TAG) => {
                 let id = key.get(1..17).and_then(|id| id.try_into().ok()).map(SessionId);
                 let id = id.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "the key is no session's"))?;
@@ -133,13 +169,19 @@ fn compare(kv: &dyn KvWrite, watched: Watched, old_volume: Option<VolumeRecord>)
     Ok(changes)
 }
 
-fn slice(key: &[u8], value: &[u8]) -> Result<SliceAdded, StorageError> {
-    let record: SliceRecord = decode(key, value)?;
-    Ok(SliceAdded {
-        id: SliceId(key_id(key, 1)?),
-        size: record.size,
-        added: record.added,
-        time: record.time,
-        origin: record.origin,
-    })
+/// The slice that stands in a row.
+fn slice_in(key: &[u8], value: Option<&[u8]>) -> Result<Option<SliceAdded>, StorageError> {
+    let Some(value) = value else { return Ok(None) };
+    let (Held { id, time, origin, .. }, size, added) = match key.first() {
+        Some(&key::INODE_TAG) => match decode::<Inode>(key, value)?.body {
+            Body::File { ground: Some(ground), .. } => (ground.slice, ground.length, ground.added),
+            _ => return Ok(None),
+        },
+        Some(&key::PIECE_TAG) => match decode::<Piece>(key, value)? {
+            Piece { slice: Some(slice), length, .. } => (slice, length, key_added(key)?),
+            _ => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(SliceAdded { id, size, added, time, origin }))
 }

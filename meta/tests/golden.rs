@@ -35,6 +35,10 @@ fn every_row() -> History<Memory> {
     h.make(dir, "empty", NewNode::File);
     let whole = h.make(dir, "whole", NewNode::File);
     h.op(commit(whole, vec![slice(SliceId(id.0 + 1), 0, 0, 100)])).unwrap();
+    let unusual = h.make(dir, "unusual", NewNode::File);
+    h.op(commit(unusual, vec![slice(SliceId(id.0 + 2), 0, 0, 7)])).unwrap();
+    h.op(Op::Truncate { ino: unusual, size: 100 }).unwrap();
+    h.op(Op::SetAttr { ino: unusual, mode: Some(0o4711), uid: Some(77), gid: Some(77), atime: None, mtime: Some(at) }).unwrap();
     h.control(Control::RosterAdd { cluster: EU }).unwrap();
     h
 }

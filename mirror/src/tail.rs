@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// Pause between attempts to find the primary: first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// The version of the state machine from which on [`Proposal::Nodes`] may be proposed.
-const NODES_VERSION: u32 = 4;
+const NODES_VERSION: u32 = 6;
 /// Acknowledgements that may wait.
 const FRAMES: usize = 16;
 

@@ -26,6 +26,10 @@ use load::What;
 use serde::Serialize;
 use std::process::ExitCode;
 
+/// As in the product's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(about = "Measures a running Farshore world, and an etcd beside it")]
 struct Args {

@@ -24,6 +24,10 @@ use error::{Doing, EngineError};
 use serde::Serialize;
 use std::process::ExitCode;
 
+/// As in the product's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(about = "Measures Farshore's metadata engine without a network")]
 struct Args {

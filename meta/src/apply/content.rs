@@ -8,12 +8,14 @@
 use super::tree::MODE_BITS;
 use super::{Apply, Fail};
 use crate::change::{SliceAdded, SliceDropped, Touched};
+use crate::inode::{Body, Ground, Inode};
 use crate::key::{self, Key};
 use crate::kv::{Space, StorageError};
-use crate::row::{Body, Ground, Inode, Piece, SliceRecord, Window, decode, encode, key_id};
+use crate::row::{Held, Piece, Window, decode, encode, key_added, key_id};
+use crate::shelf::{self, PieceRow, Place, Shelf, SliceRecord};
 use crate::txn::SharedRead;
 use farshore_types::{
-    BucketId, CHUNK_SIZE, ErrorKind, Ino, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp,
+    BucketId, CHUNK_SIZE, ErrorKind, Ino, LogIndex, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp,
 };
 
 /// Longest file in bytes, inclusive.
@@ -72,8 +74,8 @@ impl Apply<'_> {
         clear_set_id: bool,
     ) -> Result<Reply, Fail> {
         let mut inode = self.inode(ino)?;
-        let (mut size, mut ground) = file_content(&inode)?;
-        let new = self.check_slices(session, window, (ino, ground), slices)?;
+        let (mut size, mut ground) = take_content(&mut inode)?;
+        let new = self.check_slices(session, window, ino, slices)?;
         if new.is_empty() {
             return Ok(Reply::Attr(inode.attr(ino)));
         }
@@ -84,13 +86,15 @@ impl Apply<'_> {
             if start < size {
                 self.drop_covered(ino, slice, &mut ground)?;
             }
-            if start == 0 && ground.is_none() && (size == 0 || self.has_none(&key::chunk(ino, 0))?) {
-                ground = Some(Ground { slice: slice.id, length: slice.size });
+            let held = Held { id: slice.id, time: self.header.time, origin, checksums: slice.checksums.clone() };
+            let row = if start == 0 && ground.is_none() && (size == 0 || self.has_none(&key::chunk(ino, 0))?) {
+                ground = Some(Ground { length: slice.size, added: self.index, slice: held });
+                None
             } else {
-                let piece = Piece { position: slice.position, length: slice.size, offset: 0, slice: slice.id };
-                self.put_piece(ino, slice.chunk, piece)?;
-            }
-            self.add_slice(ino, slice, origin)?;
+                let piece = Piece { position: slice.position, length: slice.size, slice: Some(held) };
+                Some(self.put_piece(ino, slice.chunk, piece)?)
+            };
+            self.add_slice(slice, origin, Place { ino, row })?;
             size = size.max(start + u64::from(slice.size));
         }
         inode.body = Body::File { size, ground };
@@ -110,7 +114,7 @@ impl Apply<'_> {
         &self,
         session: SessionId,
         window: &Window,
-        (ino, ground): (Ino, Option<Ground>),
+        ino: Ino,
         slices: &'s [NewSlice],
     ) -> Result<Vec<&'s NewSlice>, Fail> {
         let block_size = self.volume.as_ref().ok_or(ErrorKind::NotFound)?.block_size;
@@ -122,8 +126,9 @@ impl Apply<'_> {
         for slice in slices {
             check_shape(slice, block_size)?;
             ids.push(slice.id);
-            match self.txn.row::<SliceRecord>(&key::slice(slice.id))? {
-                Some(known) => self.check_same((ino, ground), slice, &known)?,
+            match shelf::find(&self.txn, slice.id)? {
+                Some(known) if is_same(ino, slice, &known) => {}
+                Some(_) => return Err(ErrorKind::SliceConflict.into()),
                 None if !self.header.slot_is_open(slice.id.slot()) => return Err(ErrorKind::SliceOfOlderEpoch.into()),
                 None if self.issued_range(session, slice.id)?.is_none() => return Err(ErrorKind::InvalidArgument.into()),
                 None => new.push(slice),
@@ -138,30 +143,6 @@ impl Apply<'_> {
         Ok(new)
     }
 
-    /// Whether a slice that is named already is named with the same content and at the same place.
-    fn check_same(&self, (ino, ground): (Ino, Option<Ground>), slice: &NewSlice, known: &SliceRecord) -> Result<(), Fail> {
-        let same = (known.ino, known.chunk, known.size) == (ino, slice.chunk, slice.size) && known.checksums == slice.checksums;
-        if !same {
-            return Err(ErrorKind::SliceConflict.into());
-        }
-        let is_ground = ground.is_some_and(|ground| ground.slice == slice.id);
-        let position = if is_ground { 0 } else { self.piece_of(slice.id, known)?.position };
-        if position == slice.position { Ok(()) } else { Err(ErrorKind::SliceConflict.into()) }
-    }
-
-    /// The one piece of a live slice that has a row.
-    fn piece_of(&self, id: SliceId, record: &SliceRecord) -> Result<Piece, StorageError> {
-        let of_entry = key::pieces_of_entry(record.ino, record.chunk, record.added);
-        for row in self.txn.rows(&of_entry, &of_entry.end())? {
-            let (key, value) = row?;
-            let piece: Piece = decode(key, value)?;
-            if piece.slice == id {
-                return Ok(piece);
-            }
-        }
-        Err(StorageError::damaged(Space::Shared, &key::slice(id), "the slice has no piece"))
-    }
-
     /// The bucket that the session registered (law 12), never a claim of the request.
     fn origin(&self, session: SessionId) -> Result<Option<BucketId>, StorageError> {
         let key = key::session(session);
@@ -169,20 +150,32 @@ impl Apply<'_> {
         Ok(info.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "a window without its session"))?.bucket)
     }
 
-    fn add_slice(&mut self, ino: Ino, slice: &NewSlice, origin: Option<BucketId>) -> Result<(), StorageError> {
-        let NewSlice { chunk, id, size, ref checksums, .. } = *slice;
-        let (added, time) = (self.index, self.header.time);
-        let record = SliceRecord { added, time, size, origin, checksums: checksums.clone(), ino, chunk };
-        self.txn.put_new(&key::slice(id), encode(&record))?;
+    fn add_slice(&mut self, slice: &NewSlice, origin: Option<BucketId>, place: Place) -> Result<(), StorageError> {
+        let NewSlice { id, size, .. } = *slice;
+        self.change_shelf(id, |shelf, at| shelf.put(at, place))?;
         self.usage.bytes += u64::from(size);
-        self.changes.added.push(SliceAdded { id, size, added, time, origin });
+        self.changes.added.push(SliceAdded { id, size, added: self.index, time: self.header.time, origin });
         Ok(())
     }
 
-    fn put_piece(&mut self, ino: Ino, chunk: u32, piece: Piece) -> Result<(), StorageError> {
-        self.txn.put_new(&key::piece(ino, chunk, self.index, self.sub), encode(&piece))?;
+    fn change_shelf<T>(&mut self, id: SliceId, change: impl FnOnce(&mut Shelf, u8) -> T) -> Result<T, StorageError> {
+        let (number, at) = shelf::shelf_of(id);
+        let key = key::shelf(number);
+        let mut shelf: Shelf = self.txn.row(&key)?.unwrap_or_default();
+        let changed = change(&mut shelf, at);
+        if shelf.is_empty() {
+            self.txn.delete(&key)?;
+        } else {
+            self.txn.put(&key, encode(&shelf))?;
+        }
+        Ok(changed)
+    }
+
+    fn put_piece(&mut self, ino: Ino, chunk: u32, piece: Piece) -> Result<PieceRow, StorageError> {
+        let (added, sub) = (self.index, self.sub);
+        self.txn.put_new(&key::piece(ino, chunk, added, sub), encode(&piece))?;
         self.sub = self.sub.checked_add(1).expect("bounded by the requests of an entry and the slices of a commit");
-        Ok(())
+        Ok(PieceRow { chunk, added, sub })
     }
 
     fn pieces(&self, from: &[u8], to: &[u8]) -> Result<Vec<Keyed>, StorageError> {
@@ -209,22 +202,24 @@ impl Apply<'_> {
 
     fn drop_ground(&mut self, ground: &mut Option<Ground>, goes: impl FnOnce(&Ground) -> bool) -> Result<(), StorageError> {
         match ground.take_if(|ground| goes(ground)) {
-            Some(ground) => self.drop_slice(ground.slice),
+            Some(Ground { length, added, slice }) => self.drop_slice(slice, length, added),
             None => Ok(()),
         }
     }
 
     fn drop_piece(&mut self, key: &[u8], piece: Piece) -> Result<(), StorageError> {
         self.txn.delete(key)?;
-        if piece.slice == SliceId::HOLE { Ok(()) } else { self.drop_slice(piece.slice) }
+        match piece.slice {
+            Some(slice) => self.drop_slice(slice, piece.length, key_added(key)?),
+            None => Ok(()),
+        }
     }
 
-    fn drop_slice(&mut self, id: SliceId) -> Result<(), StorageError> {
-        let key = key::slice(id);
-        let record: Option<SliceRecord> = self.txn.row(&key)?;
-        let SliceRecord { added, size, origin, .. } =
-            record.ok_or_else(|| StorageError::damaged(Space::Shared, &key, "a piece leads to no slice"))?;
-        self.txn.delete(&key)?;
+    fn drop_slice(&mut self, slice: Held, size: u32, added: LogIndex) -> Result<(), StorageError> {
+        let Held { id, origin, .. } = slice;
+        if self.change_shelf(id, Shelf::remove)?.is_none() {
+            return Err(StorageError::damaged(Space::Shared, &key::shelf(shelf::shelf_of(id).0), "a slice is on no shelf"));
+        }
         self.usage.bytes -= u64::from(size);
         self.changes.dropped.push(SliceDropped { id, size, added, dropped: self.index, origin });
         Ok(())
@@ -232,7 +227,7 @@ impl Apply<'_> {
 
     pub(super) fn truncate(&mut self, ino: Ino, size: u64) -> Result<Reply, Fail> {
         let mut inode = self.inode(ino)?;
-        let (old_size, mut ground) = file_content(&inode)?;
+        let (old_size, mut ground) = take_content(&mut inode)?;
         if size > MAX_FILE_SIZE {
             return Err(ErrorKind::FileTooLarge.into());
         }
@@ -253,18 +248,18 @@ impl Apply<'_> {
         let mut reach = position;
         if size == 0 {
             self.drop_ground(ground, |_| true)?;
-        } else if let Some(ground) = ground.filter(|_| chunk == 0) {
+        } else if let Some(ground) = ground.as_ref().filter(|_| chunk == 0) {
             reach = reach.max(ground.length);
         }
         for (key, piece) in self.pieces(&key::chunk(ino, chunk), &key::pieces(ino).end())? {
             if key_chunk(ino, &key)? > chunk || piece.position >= position {
                 self.drop_piece(&key, piece)?;
-            } else if piece.slice != SliceId::HOLE {
+            } else if piece.slice.is_some() {
                 reach = reach.max(piece.position + piece.length);
             }
         }
         if reach > position {
-            self.put_piece(ino, chunk, Piece { position, length: reach - position, offset: 0, slice: SliceId::HOLE })?;
+            self.put_piece(ino, chunk, Piece { position, length: reach - position, slice: None })?;
         }
         Ok(())
     }
@@ -277,8 +272,8 @@ impl Apply<'_> {
         }
         let inode = self.named_inode(ino)?;
         assert_eq!(inode.nlink, 0, "an orphan has no name");
-        if let Body::File { ground: Some(ground), .. } = inode.body {
-            self.drop_slice(ground.slice)?;
+        if let Body::File { mut ground, .. } = inode.body {
+            self.drop_ground(&mut ground, |_| true)?;
         }
         for (key, piece) in self.pieces_of(key::pieces(ino))? {
             self.drop_piece(&key, piece)?;
@@ -291,13 +286,19 @@ impl Apply<'_> {
     }
 }
 
-/// The length of a file and its ground; what is no file has no content.
-fn file_content(inode: &Inode) -> Result<(u64, Option<Ground>), Fail> {
-    match inode.body {
-        Body::File { size, ground } => Ok((size, ground)),
+/// The length of a file and its ground, which is taken out; what is no file has no content.
+fn take_content(inode: &mut Inode) -> Result<(u64, Option<Ground>), Fail> {
+    match &mut inode.body {
+        Body::File { size, ground } => Ok((*size, ground.take())),
         Body::Directory => Err(ErrorKind::IsDirectory.into()),
         _ => Err(ErrorKind::InvalidArgument.into()),
     }
+}
+
+/// Whether a slice that is named already is named with the same content and at the same place.
+fn is_same(ino: Ino, slice: &NewSlice, (known, position): &(SliceRecord, u32)) -> bool {
+    let of_known = (known.ino, known.chunk, *position, known.size, &known.checksums);
+    of_known == (ino, slice.chunk, slice.position, slice.size, &slice.checksums)
 }
 
 /// The chunk in the key of a piece of this inode.

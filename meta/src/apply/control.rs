@@ -2,9 +2,10 @@
 
 use super::{Apply, Fail};
 use crate::change::Event;
+use crate::inode::{Body, Inode};
 use crate::key::{self, Key};
 use crate::kv::StorageError;
-use crate::row::{Body, Inode, Window, encode};
+use crate::row::{Window, encode};
 use crate::txn::SharedRead;
 use farshore_types::{
     BucketId, ClusterId, Compression, Control, ControlTime, Epoch, ErrorKind, Incarnation, Ino, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE,

@@ -5,8 +5,9 @@
 use super::op::MAX_LINKS;
 use super::{Apply, Stamped, outcome};
 use crate::header::Header;
+use crate::inode::{Body, Inode};
 use crate::kv::{KvWrite, Memory, Store};
-use crate::row::{Body, Dentry, Inode, Window};
+use crate::row::{Dentry, Window};
 use farshore_types::*;
 
 const FULL: Ino = Ino(50);

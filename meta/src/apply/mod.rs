@@ -16,9 +16,10 @@ mod tree;
 
 use crate::change::{Applied, Changes, Event, Touched};
 use crate::header::{Header, header};
+use crate::inode::Inode;
 use crate::key::{self, Key};
 use crate::kv::{KvWrite, Space, StorageError};
-use crate::row::{Inode, Usage, encode};
+use crate::row::{Usage, encode};
 use crate::txn::{SharedRead, SharedTxn};
 use farshore_types::{Chain, ErrorKind, Ino, LogIndex, Outcome, SessionId, SharedBody, SharedEntry, Timestamp, VolumeRecord};
 use std::collections::BTreeMap;

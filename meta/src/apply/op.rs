@@ -1,9 +1,10 @@
 //! Which operation goes where, and what all of them check.
 
 use super::{Apply, Fail};
+use crate::inode::Inode;
 use crate::key;
 use crate::kv::StorageError;
-use crate::row::{Dentry, Inode, Window};
+use crate::row::{Dentry, Window};
 use crate::txn::SharedRead;
 use farshore_types::{ErrorKind, Ino, MAX_NAME, Op, Reply, SessionId};
 

@@ -3,8 +3,9 @@
 use super::op::{MAX_LINKS, check_name};
 use super::{Apply, Fail};
 use crate::change::Touched;
+use crate::inode::Inode;
 use crate::kv::{Space, StorageError};
-use crate::row::{Dentry, Inode};
+use crate::row::Dentry;
 use farshore_types::{ErrorKind, Ino, NodeKind, RenameMode, Reply};
 
 /// Directories above one that a rename walks up; what lies deeper is not moved between directories.

@@ -4,9 +4,10 @@
 use super::op::{MAX_LINKS, check_name};
 use super::{Apply, Fail};
 use crate::change::{Event, Touched};
+use crate::inode::{Body, Inode};
 use crate::key;
 use crate::kv::{Space, StorageError};
-use crate::row::{Body, Dentry, Inode, encode, key_id};
+use crate::row::{Dentry, encode, key_id};
 use crate::txn::SharedRead;
 use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply};
 

@@ -3,15 +3,16 @@
 //! then fills its pages, where an insertion would leave them half empty (decision 0032).
 //!
 //! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out
-//! what is needed. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
+//! what is needed. Whoever reads all of it has them read ahead. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
 //! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! There are two sets of these databases, and a row that says which one is the state: another state is put into the spare one, in
 //! many transactions, and becomes the state in the last.
 //!
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
+use super::ahead::{Ahead, will_need};
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
-use crate::key::{ENTRY_TAG, INODE_TAG, SLICE_TAG};
+use crate::key::{ENTRY_TAG, INODE_TAG, SHELF_TAG};
 use heed::types::Bytes;
 use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
@@ -39,8 +40,8 @@ const SHARED: [([u8; 1], usize); 7] = [
     ([ENTRY_TAG + 1], Space::Shared as usize),
     ([INODE_TAG], 4),
     ([INODE_TAG + 1], Space::Shared as usize),
-    ([SLICE_TAG], 5),
-    ([SLICE_TAG + 1], Space::Shared as usize),
+    ([SHELF_TAG], 5),
+    ([SHELF_TAG + 1], Space::Shared as usize),
 ];
 
 type Table = Database<'static, Bytes, Bytes>;
@@ -137,6 +138,12 @@ impl Lmdb {
         self.chosen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn reader(&self) -> Result<Reader<'_>, StorageError> {
+        let chosen = self.chosen();
+        let txn = self.env.read_txn().map_err(backend)?;
+        Ok(Reader { txn, tables: &self.sets[*chosen], ahead: false })
+    }
+
     /// What each database takes, by its name and space.
     pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
         let chosen = self.chosen();
@@ -158,9 +165,11 @@ fn clear(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StorageError> {
 
 impl Store for Lmdb {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
-        let chosen = self.chosen();
-        let txn = self.env.read_txn().map_err(backend)?;
-        Ok(Box::new(Reader { txn, tables: &self.sets[*chosen] }))
+        Ok(Box::new(self.reader()?))
+    }
+
+    fn read_through(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
+        Ok(Box::new(Reader { ahead: true, ..self.reader()? }))
     }
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
@@ -235,6 +244,11 @@ fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
 /// A transaction of any kind, as its reads need it.
 trait View {
     fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError>;
+
+    /// Whether what lies around the rows of a scan is read as well.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 }
 
 impl<T: View> KvRead for T {
@@ -250,7 +264,12 @@ impl<T: View> KvRead for T {
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let (tables, txn) = self.view()?;
-        scan(tables, txn, space, from, to)
+        let rows = scan(tables, txn, space, from, to)?;
+        if !self.reads_ahead() {
+            return Ok(rows);
+        }
+        let mut ahead = Ahead::new(will_need);
+        Ok(Box::new(rows.inspect(move |row| row.iter().for_each(|(key, _)| ahead.at(key.as_ptr().expose_provenance())))))
     }
 
     fn scan_back<'a>(
@@ -267,11 +286,16 @@ impl<T: View> KvRead for T {
 struct Reader<'s> {
     txn: RoTxn<'s, WithoutTls>,
     tables: &'s Tables,
+    ahead: bool,
 }
 
 impl View for Reader<'_> {
     fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
         Ok((self.tables, &self.txn))
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.ahead
     }
 }
 

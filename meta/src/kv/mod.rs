@@ -6,6 +6,7 @@
 //! time. Read transactions are snapshots and never wait for the writer. Neither syncs: the log and the checkpoints are
 //! the truth. Keys have 1 to [`MAX_KEY_LENGTH`] bytes; the store refuses to put others, and finds none.
 
+mod ahead;
 mod lmdb;
 mod memory;
 
@@ -93,6 +94,10 @@ pub trait KvWrite: KvRead {
 /// A store. Clones of one share the same state.
 pub trait Store: Clone + Send + Sync + 'static {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError>;
+    /// For whoever scans all of a state, which is not in memory perhaps.
+    fn read_through(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
+        self.read()
+    }
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
     /// A write transaction that begins with nothing and, at its commit, takes the place of everything. The memory that it takes
     /// does not grow with what is put into it; on a disk there is room for both states for that time.

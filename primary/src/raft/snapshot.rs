@@ -249,7 +249,7 @@ impl Checkpoints {
     pub fn take<S: Store>(&self, store: &S) -> Result<(Meta, SnapshotBody), CheckpointError> {
         // Before the view of the state begins: as long as that lasts, no page is reused.
         let _writing = self.writing();
-        let kv = store.read()?;
+        let kv = store.read_through()?;
         let applied = local::applied(&*kv)?;
         let meta = Meta { last_log_id: applied.log_id, last_membership: applied.membership };
         let raft = postcard::to_stdvec(&meta).expect("Raft's messages always serialise into memory");
