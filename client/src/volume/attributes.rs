@@ -2,7 +2,8 @@
 //!
 //! By default a change is committed when its call returns. Under [`Durable::AtClose`] those of a file that is open for
 //! writing wait in its inode, for this client laid over what the cluster says, and go with its data in one step: at the
-//! next close or fsync, or when the flusher finds them [`HELD_MAX`] old.
+//! next close or fsync, or when the flusher finds them [`HELD_MAX`] old. A change to the owner or mode that the file has
+//! already, as of a program that unpacks its own files, changes no more than its ctime, and waits like that by default too.
 
 use super::Volume;
 use super::namespace::unexpected;
@@ -51,6 +52,17 @@ impl SetAttr {
         self.size.is_none() && self.atime != Some(TimeChange::Now) && self.mtime != Some(TimeChange::Now)
     }
 
+    /// Whether mode and owner are as they are to be, and it is about nothing else.
+    fn is_done(self, attr: &Attr) -> bool {
+        let SetAttr { mode, uid, gid, .. } = self;
+        let same = mode.is_none_or(|mode| mode == attr.mode) && uid.is_none_or(|uid| uid == attr.uid);
+        self.is_of_owner_and_mode() && same && gid.is_none_or(|gid| gid == attr.gid)
+    }
+
+    fn is_of_owner_and_mode(self) -> bool {
+        self.size.is_none() && self.atime.is_none() && self.mtime.is_none()
+    }
+
     /// Attributes as they will be.
     pub(super) fn over(self, attr: &mut Attr) {
         let time = |change: Option<TimeChange>, before| match change {
@@ -70,10 +82,13 @@ impl Volume {
         let Some(inode) = self.open.get(ino) else {
             return self.changing([ino], self.change_attr(change.op(ino), || format!("set attributes of {ino}"))).await;
         };
-        if self.config.durable == Durable::AtClose && change.can_wait() && inode.is_writable() {
+        let waits = self.config.durable == Durable::AtClose && change.can_wait();
+        if inode.is_writable() && (waits || change.is_of_owner_and_mode()) {
             let attr = self.getattr(ino).await?;
-            inode.hold(change);
-            return Ok(self.with_local(attr));
+            if waits || change.is_done(&attr) {
+                inode.hold(change);
+                return Ok(self.with_local(attr));
+            }
         }
         let held = inode.held();
         let attr = send(&inode, &self.session, held.map_or(change, |(held, _)| held.then(change))).await?;

@@ -154,6 +154,32 @@ async fn attributes_of_a_file_that_is_written_go_with_its_data_where_the_mount_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_and_a_mode_that_a_file_has_go_with_what_comes_next() {
+    let world = World::start().await;
+    let (one, two) = (world.client("us-east").await, world.client("us-east").await);
+    let file = create(&one, "a").await;
+    let owner = SetAttr { uid: Some(0), gid: Some(0), ..SetAttr::default() };
+    let before = (batches(&world), at_cluster(&world, "a"));
+    assert_eq!(one.setattr(file.ino(), owner).await.unwrap().uid, 0);
+    one.setattr(file.ino(), mode(0o644)).await.unwrap();
+    assert_eq!((batches(&world), at_cluster(&world, "a")), before, "it has both");
+    let changed = one.setattr(file.ino(), mode(0o600)).await.unwrap();
+    assert_eq!(batches(&world), before.0 + 1, "what changes something does not wait");
+    assert_eq!(two.lookup(Ino::ROOT, b"a").await.unwrap(), changed);
+    // At the latest at the close.
+    one.setattr(file.ino(), owner).await.unwrap();
+    one.flush(&file).await.unwrap();
+    let closed = at_cluster(&world, "a");
+    assert!(closed.ctime > changed.ctime, "{closed:?}");
+    assert_eq!((closed.mode, closed.uid, batches(&world)), (0o600, 0, before.0 + 2));
+    // Of a file that is not open for writing it is a change like any other.
+    one.release(file).await.unwrap();
+    let sent = batches(&world);
+    one.setattr(closed.ino, owner).await.unwrap();
+    assert_eq!(batches(&world), sent + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_do_not_wait_for_a_close_that_does_not_come() {
     let world = World::start().await;
     let one = at_close(&world).await;
