@@ -114,6 +114,14 @@ impl Catalogue {
         Some(Run { segment: self.segments[at].clone(), offset: point.offset, end })
     }
 
+    /// The bytes that the entries from `from` on take, to one distance of points.
+    pub fn bytes_from(&self, from: u64) -> u64 {
+        let after = self.points.partition_point(|point| point.first <= from);
+        let (Some(begin), Some(end)) = (self.points.get(after.saturating_sub(1)), self.points.back()) else { return 0 };
+        let between = self.segments.iter().filter(|segment| (begin.ordinal..end.ordinal).contains(&segment.ordinal));
+        (between.map(|segment| segment.length).sum::<u64>() + end.offset).saturating_sub(begin.offset)
+    }
+
     /// The bytes of all segment files.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.length).sum()

@@ -115,6 +115,11 @@ impl LogFiles {
         self.flushed.checked_sub(1).map(RaftIndex)
     }
 
+    /// The bytes that the entries from `from` on take, to 64 KiB.
+    pub fn bytes_from(&self, from: RaftIndex) -> u64 {
+        lock(&self.catalogue).bytes_from(from.0)
+    }
+
     /// The bytes that the segments take on the disk.
     pub fn retained_bytes(&self) -> u64 {
         lock(&self.catalogue).bytes()

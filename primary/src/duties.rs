@@ -46,7 +46,6 @@ struct Memory {
     ticked_us: LocalTime,
     purged_us: LocalTime,
     checkpoint_us: LocalTime,
-    checkpoint_bytes: u64,
     told_us: LocalTime,
     heard: BTreeMap<SessionId, LocalTime>,
     /// Addresses of the members, as the clients were told.
@@ -357,11 +356,10 @@ async fn keep_disk<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &m
     let newest = node.checkpoints.newest().and_then(|(meta, _)| meta.last_log_id).map_or(0, |id| id.index);
     let bytes = node.log.retained_bytes();
     let due = applied.saturating_sub(newest) >= node.config.checkpoint_entries
-        || bytes.saturating_sub(memory.checkpoint_bytes) >= CHECKPOINT_BYTES
+        || node.log.bytes_above(stored(newest)) >= CHECKPOINT_BYTES
         || (node.checkpoints.lost_one() && applied > newest);
     if due && now.saturating_sub(memory.checkpoint_us) >= CHECKPOINT_PAUSE_US {
         memory.checkpoint_us = now;
-        memory.checkpoint_bytes = bytes;
         node.checkpoint().await?;
     }
     let Some(purgeable) = node.checkpoints.purgeable() else { return Ok(()) };

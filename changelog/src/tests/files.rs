@@ -87,6 +87,30 @@ fn what_was_cut_off_does_not_come_back() {
 }
 
 #[test]
+fn the_bytes_of_the_last_entries_are_counted_over_segments() {
+    let disk = MemDisk::default();
+    let (mut files, _) = open(&disk, 1 << 20);
+    let entry = |index: u64| [(RaftIndex(index), vec![7; 100 << 10].into())];
+    for index in 0..40 {
+        files.append(&entry(index)).unwrap();
+    }
+    assert!(disk.segments().len() > 3);
+    let all = files.bytes_from(RaftIndex(0));
+    for from in [0, 1, 9, 20, 39] {
+        let (bytes, expected) = (files.bytes_from(RaftIndex(from)), (39 - from) * (100 << 10));
+        let slack = (disk.segments().len() as u64) * (110 << 10);
+        assert!((expected..=expected + slack).contains(&bytes), "{bytes} from {from}, not {expected}");
+        assert!(bytes <= all);
+    }
+    assert_eq!((files.bytes_from(RaftIndex(40)), files.bytes_from(RaftIndex(99))), (0, 0));
+    files.sync().unwrap();
+    let again = open(&disk, 1 << 20).0;
+    assert_eq!(again.bytes_from(RaftIndex(20)), files.bytes_from(RaftIndex(20)), "also after a start");
+    files.purge(RaftIndex(30)).unwrap();
+    assert!(files.bytes_from(RaftIndex(0)) < 12 * (110 << 10), "what is purged is not counted");
+}
+
+#[test]
 fn purge_removes_whole_segments_and_remembers_the_exact_point() {
     let disk = MemDisk::default();
     let (mut files, _) = open(&disk, 2560);

@@ -115,6 +115,10 @@ impl RaftLog for SimDisk {
         if plant::is(Hazard::ApplyAheadOfLog) { self.log.last().max(self.log.flushed()) } else { self.log.flushed() }
     }
 
+    fn bytes_above(&self, index: RaftIndex) -> u64 {
+        self.log.bytes_above(index)
+    }
+
     fn retained_bytes(&self) -> u64 {
         self.log.retained_bytes()
     }

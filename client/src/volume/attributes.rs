@@ -3,7 +3,8 @@
 //! By default a change is committed when its call returns. Under [`Durable::AtClose`] those of a file that is open for
 //! writing wait in its inode, for this client laid over what the cluster says, and go with its data in one step: at the
 //! next close or fsync, or when the flusher finds them [`HELD_MAX`] old. A change to the owner or mode that the file has
-//! already, as of a program that unpacks its own files, changes no more than its ctime, and waits like that by default too.
+//! already, as of a program that unpacks its own files, only moves its ctime: that waits by default too, and the owner and
+//! mode are not sent.
 
 use super::Volume;
 use super::namespace::unexpected;
@@ -12,9 +13,11 @@ use crate::config::Durable;
 use crate::error::{FsError, FsErrorKind};
 use crate::session::Session;
 use crate::write::{Committed, Extent};
-use farshore_types::{Attr, Ino, LogIndex, Op, Reply, TimeChange};
+use farshore_types::{Attr, Ino, LogIndex, Op, Query, Reply, TimeChange};
 use std::time::Duration;
 
+/// Run as the file's owner, or group.
+const SET_ID: u16 = 0o6000;
 /// How long a change is kept back at most, about.
 pub(super) const HELD_MAX: Duration = Duration::from_secs(1);
 
@@ -52,11 +55,13 @@ impl SetAttr {
         self.size.is_none() && self.atime != Some(TimeChange::Now) && self.mtime != Some(TimeChange::Now)
     }
 
-    /// Whether mode and owner are as they are to be, and it is about nothing else.
+    /// Whether mode and owner are as they are to be, and it is about nothing else. A mode with a bit that a commit of data may
+    /// clear is not.
     fn is_done(self, attr: &Attr) -> bool {
         let SetAttr { mode, uid, gid, .. } = self;
-        let same = mode.is_none_or(|mode| mode == attr.mode) && uid.is_none_or(|uid| uid == attr.uid);
-        self.is_of_owner_and_mode() && same && gid.is_none_or(|gid| gid == attr.gid)
+        let same_mode = mode.is_none_or(|mode| mode == attr.mode && mode & SET_ID == 0);
+        let same_owner = uid.is_none_or(|uid| uid == attr.uid) && gid.is_none_or(|gid| gid == attr.gid);
+        self.is_of_owner_and_mode() && same_mode && same_owner
     }
 
     fn is_of_owner_and_mode(self) -> bool {
@@ -82,18 +87,32 @@ impl Volume {
         let Some(inode) = self.open.get(ino) else {
             return self.changing([ino], self.change_attr(change.op(ino), || format!("set attributes of {ino}"))).await;
         };
-        let waits = self.config.durable == Durable::AtClose && change.can_wait();
-        if inode.is_writable() && (waits || change.is_of_owner_and_mode()) {
-            let attr = self.getattr(ino).await?;
-            if waits || change.is_done(&attr) {
-                inode.hold(change);
-                return Ok(self.with_local(attr));
+        if inode.is_writable() {
+            if self.config.durable == Durable::AtClose && change.can_wait() {
+                let attr = self.getattr(ino).await?;
+                return self.hold(&inode, change, attr).await;
+            }
+            if change.is_of_owner_and_mode() && change.is_done(&self.getattr(ino).await?) {
+                // What others have done meanwhile the leader knows.
+                let attr = self.ask_attr(Query::GetAttr { ino }, || format!("attributes of {ino}")).await?;
+                if change.is_done(&attr) {
+                    return self.hold(&inode, SetAttr::default(), attr).await;
+                }
             }
         }
         let held = inode.held();
         let attr = send(&inode, &self.session, held.map_or(change, |(held, _)| held.then(change))).await?;
         if let Some((_, mark)) = held {
             inode.sent(mark);
+        }
+        Ok(self.with_local(attr))
+    }
+
+    async fn hold(&self, inode: &OpenInode, change: SetAttr, attr: Attr) -> Result<Attr, FsError> {
+        inode.hold(change);
+        if !inode.is_writable() {
+            // The close that would have sent it came first.
+            commit(inode, &self.session).await?;
         }
         Ok(self.with_local(attr))
     }

@@ -194,9 +194,13 @@ impl Volume {
         }
         let inode = handle.inode().clone();
         let ino = inode.ino;
-        let flushed = commit(&inode, &self.session).await;
+        let mut flushed = commit(&inode, &self.session).await;
         if handle.0.flags.write {
             inode.writable_less();
+            // Held since the commit began.
+            if flushed.is_ok() && !inode.is_writable() && inode.held().is_some() {
+                flushed = commit(&inode, &self.session).await;
+            }
         }
         let turn = inode.opening.lock().await;
         if flushed.is_err() && self.open.users(ino) == 1 {

@@ -167,11 +167,23 @@ async fn an_owner_and_a_mode_that_a_file_has_go_with_what_comes_next() {
     assert_eq!(batches(&world), before.0 + 1, "what changes something does not wait");
     assert_eq!(two.lookup(Ino::ROOT, b"a").await.unwrap(), changed);
     // At the latest at the close.
-    one.setattr(file.ino(), owner).await.unwrap();
+    one.setattr(file.ino(), mode(0o600)).await.unwrap();
+    let theirs = two.setattr(file.ino(), mode(0o640)).await.unwrap();
+    let sent = batches(&world);
     one.flush(&file).await.unwrap();
     let closed = at_cluster(&world, "a");
-    assert!(closed.ctime > changed.ctime, "{closed:?}");
-    assert_eq!((closed.mode, closed.uid, batches(&world)), (0o600, 0, before.0 + 2));
+    assert!(closed.ctime > theirs.ctime, "{closed:?}");
+    assert_eq!((closed.mode, batches(&world)), (0o640, sent + 1), "what others did meanwhile stays");
+    // This client has not heard of it, and asks.
+    world.cluster.state.faults.silent_invalidations.store(true, Relaxed);
+    two.setattr(file.ino(), mode(0o600)).await.unwrap();
+    one.setattr(file.ino(), mode(0o640)).await.unwrap();
+    assert_eq!(at_cluster(&world, "a").mode, 0o640);
+    // What is written may take these bits off behind it.
+    one.setattr(file.ino(), mode(0o4640)).await.unwrap();
+    let sent = batches(&world);
+    one.setattr(file.ino(), mode(0o4640)).await.unwrap();
+    assert_eq!(batches(&world), sent + 1);
     // Of a file that is not open for writing it is a change like any other.
     one.release(file).await.unwrap();
     let sent = batches(&world);

@@ -1,5 +1,5 @@
 //! The store of a node: one LMDB environment with a named database for each space, and one more for each kind of shared row
-//! of which there is one a file: their keys mostly grow. What is put behind the last key of a database is appended: LMDB
+//! that grows with the files, entries, inodes and shelves: their keys mostly grow. What is put behind the last key of a database is appended: LMDB
 //! then fills its pages, where an insertion would leave them half empty (decision 0032).
 //!
 //! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out

@@ -26,6 +26,8 @@ pub trait RaftLog: Send + Sync + 'static {
     fn last(&self) -> RaftIndex;
     /// The last durable entry (law 5).
     fn flushed(&self) -> RaftIndex;
+    /// Bytes of the entries above `index`, to 64 KiB.
+    fn bytes_above(&self, index: RaftIndex) -> u64;
     /// Bytes kept.
     fn retained_bytes(&self) -> u64;
     /// A small durable value: the vote, the purge point.

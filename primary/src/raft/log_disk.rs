@@ -188,6 +188,11 @@ impl RaftLog for DiskLog {
         self.log.flushed().map_or(RaftIndex(0), |flushed| RaftIndex(flushed.0 + 1))
     }
 
+    fn bytes_above(&self, index: RaftIndex) -> u64 {
+        // The log on disk counts from 0.
+        self.log.bytes_from(index)
+    }
+
     fn retained_bytes(&self) -> u64 {
         self.log.retained_bytes()
     }

@@ -140,6 +140,10 @@ impl RaftLog for MemoryLog {
         RaftIndex(self.inner().flushed)
     }
 
+    fn bytes_above(&self, index: RaftIndex) -> u64 {
+        self.inner().records.range(index.0 + 1..).map(|(_, record)| record.len() as u64).sum()
+    }
+
     fn retained_bytes(&self) -> u64 {
         self.inner().records.values().map(|record| record.len() as u64).sum()
     }
