@@ -7,7 +7,7 @@ use crate::header::{digest, header, put_digest, volume};
 use crate::inode::{Body, Inode};
 use crate::key;
 use crate::kv::{KvWrite, Space, StorageError};
-use crate::row::{Held, Piece, decode, key_added, key_id};
+use crate::row::{Held, Piece, decode, key_id, piece_key};
 use crate::undo::{decode_undo, lowest_reachable, undo_key};
 use farshore_types::{ClusterId, Digest, Ino, LogIndex, SessionId, SliceId, VolumeRecord};
 use std::collections::BTreeMap;
@@ -178,7 +178,7 @@ fn slice_in(key: &[u8], value: Option<&[u8]>) -> Result<Option<SliceAdded>, Stor
             _ => return Ok(None),
         },
         Some(&key::PIECE_TAG) => match decode::<Piece>(key, value)? {
-            Piece { slice: Some(slice), length, .. } => (slice, length, key_added(key)?),
+            Piece { slice: Some(slice), length, .. } => (slice, length, piece_key(key)?.1),
             _ => return Ok(None),
         },
         _ => return Ok(None),

@@ -74,11 +74,13 @@ pub(crate) fn key_id(key: &[u8], at: usize) -> Result<u64, StorageError> {
     id.ok_or_else(|| StorageError::damaged(Space::Shared, key, "the key has no id where it should"))
 }
 
-/// The entry in the key of a piece.
-pub(crate) fn key_added(key: &[u8]) -> Result<LogIndex, StorageError> {
+/// The chunk in the key of a piece, and the entry that laid it.
+pub(crate) fn piece_key(key: &[u8]) -> Result<(u32, LogIndex), StorageError> {
     let mut ids = Unpack(key.get(1..).unwrap_or_default());
-    let [_ino, _chunk, added] = [ids.id(), ids.id(), ids.id()];
-    added.map(LogIndex).ok_or_else(|| StorageError::damaged(Space::Shared, key, "the key of a piece names no entry"))
+    let [_ino, chunk, added] = [ids.id(), ids.id(), ids.id()];
+    let chunk = chunk.and_then(|chunk| u32::try_from(chunk).ok());
+    let both = chunk.zip(added.map(LogIndex));
+    both.ok_or_else(|| StorageError::damaged(Space::Shared, key, "the key of a piece names no chunk or no entry"))
 }
 
 /// A committed slice, which stands with its one piece and nowhere else.

@@ -176,24 +176,14 @@ pub fn live_slices<'a>(
     from: SliceId,
     to: Option<SliceId>,
 ) -> Result<impl Iterator<Item = Result<(SliceId, SliceRecord), StorageError>> + 'a, StorageError> {
-    let last = to.map(|to| shelf_of(to).0);
-    let end = match last {
-        Some(last) => key::shelf(last).end(),
+    let end = match to {
+        Some(to) => key::shelf(shelf_of(to).0).end(),
         None => key::Key::tag(key::SHELF_TAG).end(),
     };
     let rows = kv.scan(Space::Shared, &key::shelf(shelf_of(from).0), Some(&end))?;
-    let shelves = rows.map(|row| {
-        let (key, value) = row?;
-        let number = key_id(key, 1)?;
-        let Shelf(slices) = decode(key, value)?;
-        Ok(slices.into_iter().map(move |(at, place)| (id_on(number, at), place)))
-    });
-    let slices = shelves.flat_map(|shelf| {
-        let (slices, error) = match shelf {
-            Ok(slices) => (Some(slices.map(Ok)), None),
-            Err(error) => (None, Some(Err(error))),
-        };
-        slices.into_iter().flatten().chain(error)
+    let slices = rows.flat_map(|row| match row.and_then(|(key, value)| Ok((key_id(key, 1)?, decode(key, value)?))) {
+        Ok((number, Shelf(slices))) => slices.into_iter().map(|(at, place)| Ok((id_on(number, at), place))).collect(),
+        Err(error) => vec![Err(error)],
     });
     let wanted = slices.filter(move |slice| match slice {
         Ok((id, _)) => *id >= from && to.is_none_or(|to| *id < to),

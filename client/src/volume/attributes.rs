@@ -55,15 +55,15 @@ impl SetAttr {
         self.size.is_none() && self.atime != Some(TimeChange::Now) && self.mtime != Some(TimeChange::Now)
     }
 
-    /// Whether mode and owner are as they are to be, and it is about nothing else. A mode with a bit that a commit of data may
-    /// clear is not.
+    /// Whether mode and owner are as they are to be. A mode with a bit that a commit of data may clear is not.
     fn is_done(self, attr: &Attr) -> bool {
         let SetAttr { mode, uid, gid, .. } = self;
         let same_mode = mode.is_none_or(|mode| mode == attr.mode && mode & SET_ID == 0);
         let same_owner = uid.is_none_or(|uid| uid == attr.uid) && gid.is_none_or(|gid| gid == attr.gid);
-        self.is_of_owner_and_mode() && same_mode && same_owner
+        same_mode && same_owner
     }
 
+    /// Whether it is about nothing else.
     fn is_of_owner_and_mode(self) -> bool {
         self.size.is_none() && self.atime.is_none() && self.mtime.is_none()
     }

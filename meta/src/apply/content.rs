@@ -11,7 +11,7 @@ use crate::change::{SliceAdded, SliceDropped, Touched};
 use crate::inode::{Body, Ground, Inode};
 use crate::key::{self, Key};
 use crate::kv::{Space, StorageError};
-use crate::row::{Held, Piece, Window, decode, encode, key_added, key_id};
+use crate::row::{Held, Piece, Window, decode, encode, piece_key};
 use crate::shelf::{self, PieceRow, Place, Shelf, SliceRecord};
 use crate::txn::SharedRead;
 use farshore_types::{
@@ -210,7 +210,7 @@ impl Apply<'_> {
     fn drop_piece(&mut self, key: &[u8], piece: Piece) -> Result<(), StorageError> {
         self.txn.delete(key)?;
         match piece.slice {
-            Some(slice) => self.drop_slice(slice, piece.length, key_added(key)?),
+            Some(slice) => self.drop_slice(slice, piece.length, piece_key(key)?.1),
             None => Ok(()),
         }
     }
@@ -252,7 +252,7 @@ impl Apply<'_> {
             reach = reach.max(ground.length);
         }
         for (key, piece) in self.pieces(&key::chunk(ino, chunk), &key::pieces(ino).end())? {
-            if key_chunk(ino, &key)? > chunk || piece.position >= position {
+            if piece_key(&key)?.0 > chunk || piece.position >= position {
                 self.drop_piece(&key, piece)?;
             } else if piece.slice.is_some() {
                 reach = reach.max(piece.position + piece.length);
@@ -299,12 +299,6 @@ fn take_content(inode: &mut Inode) -> Result<(u64, Option<Ground>), Fail> {
 fn is_same(ino: Ino, slice: &NewSlice, (known, position): &(SliceRecord, u32)) -> bool {
     let of_known = (known.ino, known.chunk, *position, known.size, &known.checksums);
     of_known == (ino, slice.chunk, slice.position, slice.size, &slice.checksums)
-}
-
-/// The chunk in the key of a piece of this inode.
-fn key_chunk(ino: Ino, key: &[u8]) -> Result<u32, StorageError> {
-    let chunk = key_id(key, key::pieces(ino).len())?;
-    u32::try_from(chunk).map_err(|_| StorageError::damaged(Space::Shared, key, "the key of a piece has no chunk"))
 }
 
 fn check_shape(slice: &NewSlice, block_size: u32) -> Result<(), Fail> {
