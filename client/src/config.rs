@@ -37,14 +37,14 @@ pub enum MetadataChoice {
     Mirror { region: String },
 }
 
-/// When what a program did to a file's attributes is durable.
+/// When what a program did to a file's attributes is durable, and to its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durable {
     /// When each call returns.
     #[default]
     AtCall,
     /// When the file's next close or fsync returns, at the latest a second later: attributes that are set while the file is
-    /// open for writing are sent with its data, in one step.
+    /// open for writing are sent with its data, in one step, and so is a new file's creation where its directory is held.
     AtClose,
 }
 

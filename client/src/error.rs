@@ -94,7 +94,8 @@ fn errno_of(kind: ErrorKind) -> i32 {
         ErrorKind::Stale => libc::ESTALE,
         ErrorKind::NoSpace => libc::ENOSPC,
         ErrorKind::Unsupported => libc::EOPNOTSUPP,
-        ErrorKind::Busy => libc::EBUSY,
+        // What was recalled to the caller's deadline.
+        ErrorKind::Busy | ErrorKind::Leased => libc::EBUSY,
         // What the session retried to its deadline: to a program that is an error of the device.
         ErrorKind::Unavailable | ErrorKind::NotLeader => libc::EIO,
         // In doubt or broken: the caller can only look (hazard 3.3).

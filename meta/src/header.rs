@@ -3,7 +3,9 @@
 use crate::key;
 use crate::kv::{KvRead, KvWrite, Space, StorageError};
 use crate::row::{decode, encode};
-use farshore_types::{Chain, ClusterId, ControlTime, Digest, Epoch, Lineage, LogIndex, LogTime, Slot, VolumeRecord};
+use farshore_types::{
+    Chain, ClusterId, ControlTime, Digest, Epoch, LEASES_VERSION, Lineage, LogIndex, LogTime, Slot, VolumeRecord,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of the state machine at which a volume begins.
@@ -13,7 +15,8 @@ pub const FIRST_VERSION: u32 = 5;
 ///
 /// 5. Slices stand with their pieces. No volume of an earlier version left this project, and none is read (decision 0036).
 /// 6. A cluster keeps where the nodes of the others are, by an entry of its own log.
-pub const MACHINE_VERSION: u32 = 6;
+/// 7. A session may hold a directory, and numbers for what it makes there.
+pub const MACHINE_VERSION: u32 = LEASES_VERSION;
 /// First counter of inode numbers: 1 is the root, 0 is none.
 const FIRST_INO: u64 = 2;
 /// First counter of slice ids: 0 is the hole.

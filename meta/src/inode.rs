@@ -2,7 +2,7 @@
 
 use crate::packed::{self, BASE, Unpack, put_number, put_time};
 use crate::row::{Held, KINDS, Value, kind_number, put_checksums, put_origin, read_checksums, read_origin};
-use farshore_types::{Attr, Ino, LogIndex, NodeKind, SliceId, Timestamp};
+use farshore_types::{Attr, Ino, LogIndex, NodeKind, SessionId, SliceId, Timestamp};
 
 /// Size that `stat` shows for a directory.
 const DIRECTORY_SIZE: u64 = 4096;
@@ -11,12 +11,20 @@ const DIRECTORY_SIZE: u64 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     File { size: u64, ground: Option<Ground> },
-    Directory,
+    Directory { lease: Option<Lease> },
     Symlink { target: Vec<u8> },
     Fifo,
     Socket,
     CharDevice { rdev: u32 },
     BlockDevice { rdev: u32 },
+}
+
+/// Who holds a directory: no other session changes its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub holder: SessionId,
+    /// When another session asked for it first.
+    pub recalled: Option<Timestamp>,
 }
 
 /// A file's piece at its first byte, when no piece of chunk 0 lies below it. Most files have one block and this one piece,
@@ -52,7 +60,7 @@ impl Inode {
     pub fn kind(&self) -> NodeKind {
         match self.body {
             Body::File { .. } => NodeKind::File,
-            Body::Directory => NodeKind::Directory,
+            Body::Directory { .. } => NodeKind::Directory,
             Body::Symlink { .. } => NodeKind::Symlink,
             Body::Fifo => NodeKind::Fifo,
             Body::Socket => NodeKind::Socket,
@@ -62,7 +70,7 @@ impl Inode {
     }
 
     pub fn is_directory(&self) -> bool {
-        self.body == Body::Directory
+        matches!(self.body, Body::Directory { .. })
     }
 
     pub fn atime(&self) -> Timestamp {
@@ -95,7 +103,7 @@ impl Inode {
     pub fn attr(&self, ino: Ino) -> Attr {
         let (size, rdev) = match &self.body {
             Body::File { size, .. } => (*size, 0),
-            Body::Directory => (DIRECTORY_SIZE, 0),
+            Body::Directory { .. } => (DIRECTORY_SIZE, 0),
             Body::Symlink { target } => (target.len() as u64, 0),
             Body::CharDevice { rdev } | Body::BlockDevice { rdev } => (0, *rdev),
             Body::Fifo | Body::Socket => (0, 0),
@@ -117,6 +125,16 @@ impl Inode {
     }
 }
 
+/// The inner `None`: there is none; the outer: the bytes are no row.
+fn read_lease(more: u8, ctime: Timestamp, from: &mut Unpack) -> Option<Option<Lease>> {
+    if more & has::LEASE == 0 {
+        return Some(None);
+    }
+    let holder = SessionId(from.bytes(16)?.try_into().ok()?);
+    let recalled = if more & has::RECALLED != 0 { Some(from.time(ctime.secs)?) } else { None };
+    Some(Some(Lease { holder, recalled }))
+}
+
 /// What an inode's row has beyond the usual.
 mod has {
     /// Another count of links than a new inode of its kind.
@@ -132,6 +150,10 @@ mod has {
     pub const GROUND_TIME: u8 = 1 << 6;
     /// A bucket held the ground first.
     pub const GROUND_ORIGIN: u8 = 1 << 7;
+    /// Of a directory, which has no ground: it is leased.
+    pub const LEASE: u8 = 1 << 3;
+    /// Of a directory: its lease was recalled.
+    pub const RECALLED: u8 = 1 << 4;
 }
 
 /// A new file's row is so many bytes longer than it need be, as it will be once its content is committed: LMDB has filled the
@@ -231,7 +253,15 @@ impl Value for Inode {
             }
             Body::Symlink { target } => to.extend_from_slice(target),
             Body::CharDevice { rdev } | Body::BlockDevice { rdev } => put_number(to, *rdev),
-            Body::Directory | Body::Fifo | Body::Socket => {}
+            Body::Directory { lease: Some(lease) } => {
+                more |= has::LEASE;
+                to.extend_from_slice(&lease.holder.0);
+                if let Some(recalled) = lease.recalled {
+                    more |= has::RECALLED;
+                    put_time(to, self.ctime.secs, recalled);
+                }
+            }
+            Body::Directory { lease: None } | Body::Fifo | Body::Socket => {}
         }
         to[at] = more;
     }
@@ -259,7 +289,7 @@ impl Value for Inode {
                 }
                 body
             }
-            NodeKind::Directory => Body::Directory,
+            NodeKind::Directory => Body::Directory { lease: read_lease(more, ctime, from)? },
             NodeKind::Symlink => Body::Symlink { target: from.rest().to_vec() },
             NodeKind::Fifo => Body::Fifo,
             NodeKind::Socket => Body::Socket,

@@ -18,6 +18,7 @@
 //! | `S` session | what a session said of itself |
 //! | `W` session | its window of sequences |
 //! | `I` session last | a range of slice ids issued to it and not named yet |
+//! | `N` session | inode numbers issued to it and not used yet |
 //! | `R` session last | kept replies of one entry, up to the request `last` |
 
 use crate::packed::{self, MAX_ID};
@@ -40,6 +41,7 @@ pub(crate) const SHELF_TAG: u8 = b's';
 pub(crate) const SESSION_TAG: u8 = b'S';
 pub(crate) const WINDOW_TAG: u8 = b'W';
 pub(crate) const ISSUED_TAG: u8 = b'I';
+pub(crate) const NUMBERS_TAG: u8 = b'N';
 pub(crate) const REPLY_TAG: u8 = b'R';
 
 /// Longest key: a directory entry's.
@@ -152,6 +154,10 @@ pub(crate) fn issued_all(id: SessionId) -> Key {
 
 pub(crate) fn issued(id: SessionId, last: SliceId) -> Key {
     issued_all(id).with(&last.0.to_be_bytes())
+}
+
+pub(crate) fn numbers(id: SessionId) -> Key {
+    Key::tag(NUMBERS_TAG).with(&id.0)
 }
 
 pub(crate) fn replies(id: SessionId) -> Key {

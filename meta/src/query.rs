@@ -94,7 +94,7 @@ fn read_dir(kv: &dyn KvRead, ino: Ino, after: Option<&[u8]>, limit: u32) -> Resu
 fn slices(kv: &dyn KvRead, ino: Ino, chunk: u32) -> Result<QueryReply, Fail> {
     let ground = match inode(kv, ino)?.body {
         Body::File { ground, .. } => ground.filter(|_| chunk == 0),
-        Body::Directory => return Err(ErrorKind::IsDirectory.into()),
+        Body::Directory { .. } => return Err(ErrorKind::IsDirectory.into()),
         _ => return Err(ErrorKind::InvalidArgument.into()),
     };
     let all = key::chunk(ino, chunk);

@@ -216,6 +216,13 @@ pub(crate) struct Window {
     pub ranges: u32,
 }
 
+/// Inode numbers that a session may use still: `next..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbers {
+    pub next: u64,
+    pub end: u64,
+}
+
 /// What the volume holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {

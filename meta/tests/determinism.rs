@@ -14,7 +14,7 @@ use support::random::{Play, step};
 fn with_junk(store: impl Store) -> impl Store {
     let mut kv = store.write().unwrap();
     for row in 0..40u8 {
-        kv.put(Space::Local, &[b"hLduvrielocsSWIR"[usize::from(row) % 16], row], &[row; 30]).unwrap();
+        kv.put(Space::Local, &[b"hLduvrielocsSWINR"[usize::from(row) % 17], row], &[row; 30]).unwrap();
     }
     kv.commit().unwrap();
     store
@@ -54,7 +54,7 @@ fn random_histories_are_worth_their_while() {
             dropped += applied.changes.dropped.len();
             for outcome in applied.outcomes {
                 match outcome {
-                    Ok(Reply::Attr(_) | Reply::Slices { .. } | Reply::Done) => done += 1,
+                    Ok(Reply::Attr(_) | Reply::Slices { .. } | Reply::Inos { .. } | Reply::Done) => done += 1,
                     Err(ErrorKind::SessionLost | ErrorKind::SequenceGap) => other += 1,
                     Err(_) => refused += 1,
                 }

@@ -26,6 +26,11 @@ fn every_verb(h: &mut History<Memory>) -> Vec<Op> {
     h.make(Ino::ROOT, "empty", NewNode::Directory);
     let file = h.make(Ino::ROOT, "file", NewNode::File);
     let id = h.alloc(ALICE, 8);
+    h.know_leases();
+    h.open(BOB);
+    let make_theirs = make_as(Ino::ROOT, "theirs", NewNode::Directory, None, true);
+    h.apply_op(BOB, make_theirs).outcomes.remove(0).unwrap();
+    let Reply::Attr(mine) = h.op(make_as(Ino::ROOT, "mine", NewNode::Directory, None, true)).unwrap() else { panic!() };
     vec![
         make(Ino::ROOT, "new", NewNode::Symlink(b"t".to_vec())),
         unlink(dir, "gone"),
@@ -37,6 +42,10 @@ fn every_verb(h: &mut History<Memory>) -> Vec<Op> {
         Op::Truncate { ino: file, size: 10 },
         Op::AllocSlices { count: 3 },
         Op::CloseSlices { below: SliceId(id.0 + 4) },
+        make_as(Ino::ROOT, "held", NewNode::Directory, None, true),
+        Op::AllocInos { count: 5 },
+        Op::GiveBack { dir: mine.ino },
+        recall(Ino::ROOT, "theirs"),
     ]
 }
 

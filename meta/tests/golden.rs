@@ -40,6 +40,12 @@ fn every_row() -> History<Memory> {
     h.op(Op::Truncate { ino: unusual, size: 100 }).unwrap();
     h.op(Op::SetAttr { ino: unusual, mode: Some(0o4711), uid: Some(77), gid: Some(77), atime: None, mtime: Some(at) }).unwrap();
     h.control(Control::RosterAdd { cluster: EU }).unwrap();
+    h.know_leases();
+    h.op(make_as(dir, "held", NewNode::Directory, None, true)).unwrap();
+    h.op(make_as(dir, "recalled", NewNode::Directory, None, true)).unwrap();
+    h.op(Op::AllocInos { count: 300 }).unwrap();
+    h.open(BOB);
+    h.apply_op(BOB, recall(dir, "recalled")).outcomes.remove(0).unwrap();
     h
 }
 
@@ -47,7 +53,7 @@ fn every_row() -> History<Memory> {
 fn law_26_rows_have_golden_bytes() {
     let shared = every_row().rows(Space::Shared);
     let tags: String = shared.iter().map(|(key, _)| char::from(key[0])).collect();
-    for tag in "hLduvrielocsSWIR".chars() {
+    for tag in "hLduvrielocsSWINR".chars() {
         assert!(tags.contains(tag), "no row of kind {tag}");
     }
     let text = text(&shared);
@@ -77,6 +83,12 @@ fn law_1_entries_have_golden_bytes() {
     let bodies = [
         batch,
         SharedBody::Control(Control::Start { epoch: start, slot: Slot(17) }),
+        SharedBody::Batch(vec![
+            request(4, make_as(Ino(2), "file", NewNode::File, Some(Ino(300)), false)),
+            request(5, Op::AllocInos { count: 256 }),
+            request(6, Op::GiveBack { dir: Ino(2) }),
+            request(7, recall(Ino(2), "file")),
+        ]),
         SharedBody::Control(Control::OpenSession { session: BOB, info: info() }),
         SharedBody::Control(Control::Freeze),
     ];

@@ -48,8 +48,8 @@ struct Memory {
     checkpoint_us: LocalTime,
     told_us: LocalTime,
     heard: BTreeMap<SessionId, LocalTime>,
-    /// Addresses of the members, as the clients were told.
-    told: Vec<String>,
+    /// Addresses of the members, and the volume's version, as the clients were told.
+    told: (Vec<String>, u32),
     half_changed: Option<LocalTime>,
 }
 
@@ -119,7 +119,7 @@ async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut M
         *memory = Memory { leads_since: Some(now), ticked_us: now, checkpoint_us: memory.checkpoint_us, ..Memory::default() };
     }
     finish_change(node, memory, now).await;
-    tell_members(node, memory);
+    tell_members(node, memory)?;
     if !has_home(node)? {
         return Ok(());
     }
@@ -162,18 +162,20 @@ async fn finish_change<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mu
     }
 }
 
-/// Clients that stay connected hear of new nodes, so that they find the cluster after all others were replaced.
-fn tell_members<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mut Memory) {
-    let addresses = node.member_addresses();
-    if addresses == memory.told {
-        return;
+/// Clients that stay connected hear of new nodes, so that they find the cluster after all others were replaced, and of a new
+/// version, so that they use what came with it.
+fn tell_members<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mut Memory) -> Result<(), Broken> {
+    let (addresses, machine) = (node.member_addresses(), node.header()?.version);
+    if (&addresses, machine) == (&memory.told.0, memory.told.1) {
+        return Ok(());
     }
     let mut sessions = vec![];
     node.hub.each(|session, _| sessions.push(session));
     for session in sessions {
-        node.hub.send(session, Frame::Nodes(v1::Nodes { addresses: addresses.clone() }));
+        node.hub.send(session, Frame::Nodes(v1::Nodes { addresses: addresses.clone(), machine }));
     }
-    memory.told = addresses;
+    memory.told = (addresses, machine);
+    Ok(())
 }
 
 /// Law 4: the version is raised once every node of every cluster on the roster has announced it.

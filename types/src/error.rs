@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Busy,
     #[error("input or output error")]
     Io,
+    #[error("another client holds the directory; it was asked to give it back")]
+    Leased,
 }
 
 impl ErrorKind {

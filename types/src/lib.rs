@@ -15,7 +15,7 @@ mod volume;
 
 pub use attr::{Attr, NodeKind, Timestamp};
 pub use block::{BlockKey, BlockKeyError, CHUNK_SIZE, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, ParseRegion, Slice, SliceView, blocks_of};
-pub use entry::{Control, LocalTime, SessionInfo, SessionRequest, SharedBody, SharedEntry};
+pub use entry::{Control, LEASES_VERSION, LocalTime, SessionInfo, SessionRequest, SharedBody, SharedEntry};
 pub use epoch::{Chain, Epoch, EpochId, Lineage};
 pub use error::ErrorKind;
 pub use ids::*;

@@ -123,11 +123,36 @@ pub enum Op {
     AllocSlices { count: u32 },
     /// Says that the session will name no slice id below this any more (law 17).
     CloseSlices { below: SliceId },
+    /// As [`Op::Make`]: the inode has the number `ino`, of those that the session holds; with `lease`, the session is the new
+    /// directory's holder.
+    MakeAs {
+        parent: Ino,
+        #[serde(with = "serde_bytes_vec")]
+        name: Vec<u8>,
+        node: NewNode,
+        mode: u16,
+        uid: u32,
+        gid: u32,
+        ino: Option<Ino>,
+        lease: bool,
+    },
+    /// Issues `count` (1..=65536) consecutive inode numbers to the session, which uses them in ascending order. Those that
+    /// it had before are void.
+    AllocInos { count: u32 },
+    /// The session is not the directory's holder any more, if it was.
+    GiveBack { dir: Ino },
+    /// Another session is to give back the lease on the directory, and that on the directory which `name` leads to in it: the
+    /// holder is told, and is the holder no more when it is asked again a second later.
+    Recall {
+        dir: Ino,
+        #[serde(with = "serde_bytes_vec")]
+        name: Vec<u8>,
+    },
 }
 
 impl Op {
     /// How many verbs there are.
-    pub const VERBS: usize = 10;
+    pub const VERBS: usize = 14;
 
     /// Which verb it is: 0 to [`Op::VERBS`] (exclusive), in the order of the variants. Whoever walks all verbs fails to compile, or
     /// misses one, when another is added.
@@ -143,6 +168,10 @@ impl Op {
             Op::CommitSlices { .. } => 7,
             Op::AllocSlices { .. } => 8,
             Op::CloseSlices { .. } => 9,
+            Op::MakeAs { .. } => 10,
+            Op::AllocInos { .. } => 11,
+            Op::GiveBack { .. } => 12,
+            Op::Recall { .. } => 13,
         }
     }
 }
@@ -151,11 +180,16 @@ impl Op {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
-    /// The inode after the operation (of [`Op::Make`], [`Op::Link`], [`Op::SetAttr`], [`Op::Truncate`], [`Op::CommitSlices`]).
+    /// The inode after the operation (of [`Op::Make`], [`Op::MakeAs`], [`Op::Link`], [`Op::SetAttr`], [`Op::Truncate`], [`Op::CommitSlices`]).
     Attr(Attr),
     /// The first of the issued ids and how many.
     Slices {
         first: SliceId,
+        count: u32,
+    },
+    /// The first of the issued numbers and how many.
+    Inos {
+        first: Ino,
         count: u32,
     },
 }

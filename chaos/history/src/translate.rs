@@ -75,7 +75,7 @@ pub fn answer_of_op(outcome: &Outcome) -> Answer {
     match outcome {
         Ok(Reply::Done) => Answer::Done,
         Ok(Reply::Attr(attr)) => seen(attr).map_or_else(|strange| strange, Answer::Inode),
-        Ok(other @ Reply::Slices { .. }) => Answer::Strange(format!("{other:?}")),
+        Ok(other @ (Reply::Slices { .. } | Reply::Inos { .. })) => Answer::Strange(format!("{other:?}")),
         Err(kind) => refused(*kind),
     }
 }

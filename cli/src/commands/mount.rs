@@ -61,7 +61,7 @@ pub struct Args {
     /// Let other users in
     #[arg(long)]
     pub allow_other: bool,
-    /// When the attributes of a file that is being written are durable: at each call, or with its data at close and fsync
+    /// When new files, and attributes of those that are being written, are durable: at each call, or with the data at close and fsync
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub durable: When,
     #[command(flatten)]

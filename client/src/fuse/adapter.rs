@@ -207,8 +207,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        // Every change of a name was durable before it was answered (law 24).
-        reply.ok();
+        self.shared.fsyncdir(reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

@@ -153,6 +153,12 @@ impl Shared {
         });
     }
 
+    /// A change of a name was durable before it was answered (law 24), unless the mount keeps new files back.
+    pub(super) fn fsyncdir(self: &Arc<Self>, reply: ReplyEmpty) {
+        let shared = self.clone();
+        self.answer(reply, async move { shared.volume.fsync_names().await.map_err(errno) }, |reply, ()| reply.ok());
+    }
+
     pub(super) fn flush(self: &Arc<Self>, handle: FileHandle, reply: ReplyEmpty) {
         let shared = self.clone();
         let work = async move {

@@ -22,6 +22,7 @@ impl Driver {
             }),
             Recv::Nodes(nodes) => {
                 self.finder.learn(&nodes.addresses);
+                self.shared.learn_machine(nodes.machine);
                 None
             }
             // Leases are a worker's, which has a stream of its own; a second welcome says nothing new.

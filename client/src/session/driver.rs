@@ -285,6 +285,7 @@ impl Driver {
     fn welcome(&mut self, welcome: &v1::Welcome) {
         self.epoch = EpochId { number: welcome.epoch_number, cluster: farshore_types::ClusterId(welcome.epoch_cluster as u8) };
         self.saw(welcome.log_index);
+        self.shared.learn_machine(welcome.machine);
         let first = !self.opened;
         self.opened = true;
         self.shared.connections.fetch_add(1, Ordering::AcqRel);

@@ -14,11 +14,11 @@ mod window;
 
 pub(crate) use driver::SessionConfig;
 
-use farshore_types::{BlockKey, ErrorKind, Ino, LogIndex, Op, Query, QueryReply, Reply, VolumeRecord};
+use farshore_types::{BlockKey, ErrorKind, Ino, LEASES_VERSION, LogIndex, Op, Query, QueryReply, Reply, VolumeRecord};
 use farshore_wire::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -99,6 +99,8 @@ pub(crate) struct Shared {
     connections: AtomicU64,
     /// The highest index seen in any answer (law 9).
     highest_index: AtomicU64,
+    /// The volume's version of the state machine, as far as it is known.
+    machine: AtomicU32,
 }
 
 impl Shared {
@@ -117,6 +119,10 @@ impl Shared {
 
     fn heard(&self) {
         self.heard_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Release);
+    }
+
+    fn learn_machine(&self, machine: u32) {
+        self.machine.fetch_max(machine, Ordering::AcqRel);
     }
 
     fn count_open(&self, ino: Ino) -> u64 {
@@ -167,6 +173,7 @@ impl Session {
             began: Instant::now(),
             connections: AtomicU64::new(0),
             highest_index: AtomicU64::new(0),
+            machine: AtomicU32::new(0),
         });
         let driver = driver::Driver::new(config, observer, shared.clone(), ops_rx, queries_rx, notes_rx, closed_rx);
         tokio::spawn(driver.run());
@@ -184,6 +191,14 @@ impl Session {
     pub(crate) async fn call_to(&self, op: Op, open: bool) -> OpAnswer {
         let (answer, waiting) = oneshot::channel();
         self.ask(&self.ops, OpRequest { op, waiter: OpWaiter { answer, open } }, waiting).await
+    }
+
+    /// As [`Session::call_to`], and waits only until the operation has its place in the session's order; the answer comes when it comes.
+    pub(crate) async fn begin(&self, op: Op, open: bool) -> Result<oneshot::Receiver<OpAnswer>, OpError> {
+        let (answer, waiting) = oneshot::channel();
+        let send = self.ops.send(OpRequest { op, waiter: OpWaiter { answer, open } });
+        within(self.call_timeout, async { send.await.map_err(|_| OpError::Closed) }).await?;
+        Ok(waiting)
     }
 
     /// Asks a question, as often as it takes, and waits for the answer.
@@ -213,6 +228,16 @@ impl Session {
     /// Reports that a reader had to fetch a block from another region. A hint: dropped when too many wait.
     pub(crate) fn report_fallback(&self, block: BlockKey) {
         let _ = self.notes.try_send(block);
+    }
+
+    /// The volume is at this version of the state machine, or has been.
+    pub(crate) fn learn_machine(&self, machine: u32) {
+        self.shared.learn_machine(machine);
+    }
+
+    /// Whether the volume has come to the version of the state machine that has leases on directories.
+    pub(crate) fn knows_leases(&self) -> bool {
+        self.shared.machine.load(Ordering::Acquire) >= LEASES_VERSION
     }
 
     /// Which session this is, counted from 1.

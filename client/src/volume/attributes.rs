@@ -85,7 +85,9 @@ impl SetAttr {
 impl Volume {
     pub(super) async fn change_attributes(&self, ino: Ino, change: SetAttr) -> Result<Attr, FsError> {
         let Some(inode) = self.open.get(ino) else {
-            return self.changing([ino], self.change_attr(change.op(ino), || format!("set attributes of {ino}"))).await;
+            let attr = self.changing([ino], self.change_attr(change.op(ino), || format!("set attributes of {ino}"))).await?;
+            self.caches.leases.changed(&attr);
+            return Ok(attr);
         };
         if inode.is_writable() {
             if self.config.durable == Durable::AtClose && change.can_wait() {
@@ -125,6 +127,7 @@ async fn send(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<A
 }
 
 async fn call(inode: &OpenInode, session: &Session, change: SetAttr) -> Result<(Reply, LogIndex), FsError> {
+    inode.begin().await?;
     let answer = session.call(change.op(inode.ino)).await;
     answer.map_err(|error| FsError::of_op(error, context(inode)))
 }
@@ -148,8 +151,13 @@ pub(super) fn learn(
     }
 }
 
-/// Commits what was written to an inode and what is held of it.
+/// Commits an inode: its creation, what was written to it and what is held of it, in one step where that is possible.
 pub(super) async fn commit(inode: &OpenInode, session: &Session) -> Result<(), FsError> {
+    let committed = commit_rest(inode, session).await;
+    inode.made().await.and(committed)
+}
+
+async fn commit_rest(inode: &OpenInode, session: &Session) -> Result<(), FsError> {
     let Some((held, mark)) = inode.held() else { return inode.writer.flush(Extent::All, inode).await };
     let sent = send(inode, session, held).await;
     if is_settled(&sent) {

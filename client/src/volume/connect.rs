@@ -1,9 +1,10 @@
 //! From a configuration to a connected volume.
 
+use super::creations::Creations;
 use super::observer::CacheObserver;
 use super::table::OpenInodes;
 use super::{Volume, flusher};
-use crate::config::{ClientConfig, MetadataChoice};
+use crate::config::{ClientConfig, Durable, MetadataChoice};
 use crate::counters::Counters;
 use crate::error::ConnectError;
 use crate::read::{Blocks, DiskCache};
@@ -41,7 +42,7 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
     let counters = Arc::new(Counters::new(&config.region));
     let stores = Arc::new(Stores::open(&config, &counters).await?);
     let nodes = config.session_nodes();
-    let (record, _) = session::fetch_record(&config.volume, &nodes, config.call_timeout).await?;
+    let (record, welcome) = session::fetch_record(&config.volume, &nodes, config.call_timeout).await?;
     let info = session_info(&config, &stores, &record).await?;
     let kind = if config.is_read_only() { Kind::Reader } else { Kind::Writer };
     let volume = config.volume.clone();
@@ -50,14 +51,16 @@ pub(super) async fn connect(config: ClientConfig) -> Result<Arc<Volume>, Connect
     let mirror = matches!(config.metadata, MetadataChoice::Mirror { .. });
     let of_session = SessionConfig { volume, group: record.group.0, kind, info, nodes, mirror };
     let session = Arc::new(Session::start(of_session, caches.clone(), config.call_timeout));
+    session.learn_machine(welcome.machine);
     let disk = open_cache(&config, &record, &counters)?;
     let blocks = Blocks::new(stores.clone(), disk, session.clone(), counters.clone());
     let uploads =
         Uploads::new(stores, blocks.clone(), session.clone(), record.block_size, config.buffer_size, config.call_timeout);
     let of_writers = uploads.clone();
     open.set_writers(Box::new(move |ino| Writer::new(ino, of_writers.clone())));
-    let background = start_background(&config, &open, &uploads, &session);
-    Ok(Arc::new(Volume { config, record, session, caches, open, blocks, uploads, counters, background }))
+    let creations = Creations::new(session.clone(), caches.clone(), config.call_timeout);
+    let background = start_background(&config, &open, &uploads, &session, &creations);
+    Ok(Arc::new(Volume { config, record, session, caches, open, blocks, uploads, creations, counters, background }))
 }
 
 /// Law 12: the bucket that a session writes first is what its identity says, never a claim.
@@ -88,9 +91,18 @@ fn open_cache(
     open.map(Some).map_err(|source| ConnectError::Cache { path: root.display().to_string(), source })
 }
 
-fn start_background(config: &ClientConfig, open: &Arc<OpenInodes>, uploads: &Arc<Uploads>, session: &Arc<Session>) -> Background {
+fn start_background(
+    config: &ClientConfig,
+    open: &Arc<OpenInodes>,
+    uploads: &Arc<Uploads>,
+    session: &Arc<Session>,
+    creations: &Arc<Creations>,
+) -> Background {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(flusher::run(open.clone(), uploads.clone(), session.clone(), stopped.clone()))];
+    if config.durable == Durable::AtClose {
+        tasks.push(tokio::spawn(creations.clone().run(stopped.clone())));
+    }
     if config.background_jobs {
         let options = WorkerOptions { slots: MOUNT_SLOTS, ..WorkerOptions::default() };
         let config = config.clone();

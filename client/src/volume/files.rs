@@ -4,9 +4,10 @@ use super::Volume;
 use super::attributes::{commit, learn};
 use super::namespace::Made;
 use super::table::OpenInode;
+use crate::config::Durable;
 use crate::error::{FsError, FsErrorKind};
 use crate::read::Readahead;
-use crate::write::Place;
+use crate::write::{Committed, Place};
 use bytes::Bytes;
 use farshore_types::{Attr, ErrorKind, Ino, NewNode, NodeKind, Op, Query};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,6 +136,15 @@ impl Volume {
         (uid, gid): (u32, u32),
         flags: OpenFlags,
     ) -> Result<(FileHandle, Attr), FsError> {
+        if self.config.durable == Durable::AtClose
+            && !self.is_read_only()
+            && let Some((inode, generation)) =
+                self.creations.hold(parent, name, (mode, uid, gid), |ino| self.open.enter(ino)).await
+        {
+            let handle = FileHandle::new(inode, flags, generation);
+            let attr = self.attr_of(handle.inode()).await?;
+            return Ok((handle, attr));
+        }
         let Made { attr, index, opened } = self.make_to(parent, name, (NewNode::File, mode, uid, gid), true).await?;
         let Some(generation) = opened else { return self.open(attr.ino, flags).await };
         let inode = self.open.enter(attr.ino);
@@ -170,6 +180,7 @@ impl Volume {
             return self.changing([], self.change_attr(Op::Truncate { ino, size }, context)).await;
         };
         let cut = async {
+            inode.begin().await?;
             let answer = self.session.call(Op::Truncate { ino, size }).await;
             learn(&inode, answer.map_err(|error| FsError::of_op(error, context()))?, context)
         };
@@ -187,6 +198,11 @@ impl Volume {
         self.flush(handle).await
     }
 
+    /// Waits until all names are durable that were made through this client. For fsync(2) of a directory.
+    pub async fn fsync_names(&self) -> Result<(), FsError> {
+        self.creations.settle_all().await
+    }
+
     /// Ends a handle. Flushes; the last one of an inode lets the cluster know, and gives up what cannot be committed.
     pub async fn release(&self, handle: FileHandle) -> Result<(), FsError> {
         if handle.0.released.swap(true, Ordering::AcqRel) {
@@ -201,6 +217,9 @@ impl Volume {
             if flushed.is_ok() && !inode.is_writable() && inode.held().is_some() {
                 flushed = commit(&inode, &self.session).await;
             }
+        }
+        if let Some(creation) = inode.creation().filter(|_| self.open.users(ino) == 1) {
+            creation.give_up();
         }
         let turn = inode.opening.lock().await;
         if flushed.is_err() && self.open.users(ino) == 1 {
@@ -225,6 +244,7 @@ impl Volume {
         for inode in self.open.dirty() {
             result = result.and(commit(&inode, &self.session).await);
         }
+        result = result.and(self.creations.settle_all().await);
         self.background.stop().await;
         self.session.shutdown().await;
         result

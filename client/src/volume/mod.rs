@@ -2,13 +2,16 @@
 //!
 //! Owns the session, the buckets, the inodes held open and their writers. A volume that is read-only answers so at once,
 //! without asking anyone. `namespace` holds the operations on names, `attributes` those on attributes, `files` and `content` those on content,
-//! `table` the inodes held open, `names` the directories whose names are known here.
+//! `table` the inodes held open, `names` the directories whose names are known here, `leases` those that this client holds, and
+//! `creations` the files made in them that the cluster does not know of yet.
 
 mod attributes;
 mod connect;
 mod content;
+mod creations;
 mod files;
 mod flusher;
+mod leases;
 mod names;
 mod namespace;
 mod observer;
@@ -26,6 +29,7 @@ use crate::invalidation::InvalidationStream;
 use crate::read::Blocks;
 use crate::session::Session;
 use crate::write::Uploads;
+use creations::Creations;
 use farshore_types::{ErrorKind, VolumeRecord};
 use observer::CacheObserver;
 use std::sync::Arc;
@@ -40,6 +44,7 @@ pub struct Volume {
     open: Arc<OpenInodes>,
     blocks: Arc<Blocks>,
     uploads: Arc<Uploads>,
+    creations: Arc<Creations>,
     counters: Arc<Counters>,
     background: connect::Background,
 }

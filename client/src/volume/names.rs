@@ -125,6 +125,15 @@ impl OwnNames {
         }
     }
 
+    /// This client has made the file, and the cluster will hear of it later: as [`OwnNames::making`], with its times.
+    pub fn held_file(&self, dir: Ino, name: &[u8], made: &Attr) {
+        self.may_exist(dir, name);
+        self.making(dir);
+        if let Some(attr) = self.inner().known.get_mut(&dir).and_then(|known| known.attr.as_mut()) {
+            (attr.mtime, attr.ctime) = (made.ctime, made.ctime);
+        }
+    }
+
     /// It made the file, which has these attributes.
     pub fn made_file(&self, dir: Ino, made: &Attr) {
         if let Some(known) = self.inner().known.get_mut(&dir) {

@@ -2,14 +2,22 @@
 
 use super::Volume;
 use super::attributes::SetAttr;
+use crate::backoff;
+use crate::config::Durable;
 use crate::error::{FsError, FsErrorKind};
+use crate::session::{Done, OpError};
 use farshore_types::{Attr, DirEntry, ErrorKind, Ino, LogIndex, NewNode, Op, Query, QueryReply, RenameMode, Reply};
 use std::fmt;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long ago the cluster was heard, at most, for what is known here to be told. The kernel keeps it for up to 0.9 s then, which
 /// together are the second that names and attributes may be old.
 const KNOWN_MAX: Duration = Duration::from_millis(100);
+
+/// The wait between asking for a lease and trying again: first, and at most. Its holder has a second to give it back.
+const RECALL_FIRST: Duration = Duration::from_millis(10);
+const RECALL_MAX: Duration = Duration::from_millis(200);
 
 /// Figures of the whole volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +123,13 @@ impl Volume {
         } else {
             names.making(parent);
         }
-        let done = self.session.call_to(Op::Make { parent, name: name.to_vec(), node, mode, uid, gid }, open).await;
+        let lease = directory && self.config.durable == Durable::AtClose && self.session.knows_leases();
+        let of = name.to_vec();
+        let op = match lease {
+            true => Op::MakeAs { parent, name: of, node, mode, uid, gid, ino: None, lease },
+            false => Op::Make { parent, name: of, node, mode, uid, gid },
+        };
+        let done = self.call(op, open).await;
         let made = done.map_err(|error| FsError::of_op(error, context())).and_then(|done| match done.reply {
             Reply::Attr(attr) => Ok(Made { attr, index: done.index, opened: done.opened }),
             other => Err(unexpected(&other, context())),
@@ -124,7 +138,12 @@ impl Volume {
             names.changing(parent);
         }
         match &made {
-            Ok(made) if directory => names.made(&made.attr, before),
+            Ok(made) if directory => {
+                names.made(&made.attr, before);
+                if lease {
+                    self.caches.leases.granted(&made.attr, parent, name);
+                }
+            }
             Ok(made) => names.made_file(parent, &made.attr),
             // It exists after all, or may come to exist later.
             Err(_) => names.forget(parent),
@@ -141,7 +160,9 @@ impl Volume {
     pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let context = || format!("remove the directory {} in {parent}", Named(name));
         self.writable(context)?;
-        self.changing([parent], self.change(Op::Rmdir { parent, name: name.to_vec() }, context)).await.map(drop)
+        self.changing([parent], self.change(Op::Rmdir { parent, name: name.to_vec() }, context)).await?;
+        self.caches.leases.removed(parent, name);
+        Ok(())
     }
 
     pub async fn rename(
@@ -236,6 +257,7 @@ impl Volume {
     }
 
     pub(super) async fn ask(&self, query: Query, context: impl Fn() -> String) -> Result<QueryReply, FsError> {
+        self.creations.settle_for(&query).await;
         self.session.query(query).await.map_err(|error| FsError::of_op(error, context()))
     }
 
@@ -245,6 +267,7 @@ impl Volume {
 
     /// Attributes, and the index of the state that they are of.
     pub(super) async fn ask_attr_at(&self, query: Query, context: impl Fn() -> String) -> Result<(Attr, LogIndex), FsError> {
+        self.creations.settle_for(&query).await;
         match self.session.query_at(query).await.map_err(|error| FsError::of_op(error, context()))? {
             (QueryReply::Attr(attr), index) => Ok((attr, index)),
             (other, _) => Err(unexpected(&other, context())),
@@ -252,7 +275,29 @@ impl Volume {
     }
 
     pub(super) async fn change(&self, op: Op, context: impl Fn() -> String) -> Result<Reply, FsError> {
-        self.session.call(op).await.map(|(reply, _)| reply).map_err(|error| FsError::of_op(error, context()))
+        self.call(op, false).await.map(|done| done.reply).map_err(|error| FsError::of_op(error, context()))
+    }
+
+    /// As [`Session::call_to`], behind all that was made here first; where another client holds a directory, that is recalled.
+    ///
+    /// [`Session::call_to`]: crate::session::Session::call_to
+    async fn call(&self, op: Op, open: bool) -> Result<Done, OpError> {
+        let began = Instant::now();
+        for failures in 0.. {
+            self.creations.begin_all().await?;
+            match self.session.call_to(op.clone(), open).await {
+                Err(OpError::Refused(ErrorKind::Leased)) if began.elapsed() < self.config.call_timeout => {}
+                done => return done,
+            }
+            for (dir, name) in names_of(&op) {
+                match self.session.call(Op::Recall { dir, name: name.to_vec() }).await {
+                    Ok(_) | Err(OpError::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            tokio::time::sleep(backoff::delay(RECALL_FIRST, RECALL_MAX, failures)).await;
+        }
+        unreachable!("it ends at the time of a call at the latest")
     }
 
     pub(super) async fn change_attr(&self, op: Op, context: impl Fn() -> String) -> Result<Attr, FsError> {
@@ -260,6 +305,19 @@ impl Volume {
             Reply::Attr(attr) => Ok(self.with_local(attr)),
             other => Err(unexpected(&other, context())),
         }
+    }
+}
+
+/// The names that an operation changes.
+fn names_of(op: &Op) -> Vec<(Ino, &[u8])> {
+    match op {
+        Op::Make { parent, name, .. }
+        | Op::MakeAs { parent, name, .. }
+        | Op::Unlink { parent, name }
+        | Op::Rmdir { parent, name } => vec![(*parent, name)],
+        Op::Rename { parent, name, new_parent, new_name, .. } => vec![(*parent, name), (*new_parent, new_name)],
+        Op::Link { new_parent, new_name, .. } => vec![(*new_parent, new_name)],
+        _ => vec![],
     }
 }
 

@@ -5,8 +5,12 @@
 //! that was on its way when the inode changed is used, and not kept.
 
 use super::attributes::SetAttr;
+use super::creations::Creation;
+use crate::error::FsError;
 use crate::write::{Committed, Writer};
 use farshore_types::{Attr, Ino, LogIndex, SliceView};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -55,6 +59,16 @@ pub(crate) struct OpenInode {
     pub opening: tokio::sync::Mutex<()>,
     /// Handles that may write.
     writable: AtomicUsize,
+    making: Mutex<Making>,
+}
+
+/// Whether the cluster has the inode.
+#[derive(Debug, Default)]
+enum Making {
+    #[default]
+    Made,
+    Pending(Arc<Creation>),
+    Failed(FsError),
 }
 
 impl std::fmt::Debug for OpenInode {
@@ -75,6 +89,36 @@ impl OpenInode {
     /// Whether a handle that may write is open: its close commits what is held.
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire) > 0
+    }
+
+    fn making(&self) -> MutexGuard<'_, Making> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This client has made the file, and the cluster does not know of it yet: nobody else can change these attributes.
+    pub fn made_here(&self, attr: Attr, creation: Arc<Creation>) {
+        let mut known = self.known();
+        known.set(attr, LogIndex(u64::MAX));
+        known.fresh = true;
+        *self.making() = Making::Pending(creation);
+    }
+
+    /// What came of the creation.
+    pub fn was_made(&self, done: Result<(), FsError>) {
+        *self.making() = done.map_or_else(Making::Failed, |()| Making::Made);
+    }
+
+    /// The creation of this inode that has no answer yet.
+    pub fn creation(&self) -> Option<Arc<Creation>> {
+        if let Making::Pending(creation) = &*self.making() { Some(creation.clone()) } else { None }
+    }
+
+    /// Waits until the cluster has the inode.
+    pub async fn made(&self) -> Result<(), FsError> {
+        if let Some(creation) = self.creation() {
+            return creation.outcome().await;
+        }
+        if let Making::Failed(error) = &*self.making() { Err(error.clone()) } else { Ok(()) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -184,6 +228,13 @@ impl OpenInode {
 }
 
 impl Committed for OpenInode {
+    fn begin(&self) -> BoxFuture<'_, Result<(), FsError>> {
+        match self.creation() {
+            Some(creation) => async move { creation.begin().await }.boxed(),
+            None => futures::future::ready(Ok(())).boxed(),
+        }
+    }
+
     fn committed(&self, attr: Attr, index: LogIndex) {
         let mut known = self.known();
         if known.attr.as_ref().is_none_or(|before| before.version <= attr.version) {
@@ -223,8 +274,8 @@ impl OpenInodes {
         let make = self.make_writer.get().expect("connect sets writers before anyone can open");
         let mut inodes = self.lock();
         let (inode, users) = inodes.entry(ino).or_insert_with(|| {
-            let (known, opening, writable) = Default::default();
-            (Arc::new(OpenInode { ino, writer: make(ino), known, opening, writable }), 0)
+            let (known, opening, writable, making) = Default::default();
+            (Arc::new(OpenInode { ino, writer: make(ino), known, opening, writable, making }), 0)
         });
         *users += 1;
         inode.clone()

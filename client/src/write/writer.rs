@@ -10,7 +10,7 @@ use crate::error::FsError;
 use crate::session::OpError;
 use bytes::Bytes;
 use farshore_types::{Attr, ErrorKind, Ino, LogIndex, NewSlice, Op, Reply};
-use futures::future::OptionFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -33,6 +33,8 @@ pub(crate) trait Committed: Sync {
     fn committed(&self, attr: Attr, index: LogIndex);
     /// The committed length.
     fn size(&self) -> u64;
+    /// Comes before every commit: hands the session what must go before it.
+    fn begin(&self) -> BoxFuture<'_, Result<(), FsError>>;
 }
 
 /// How far to flush.
@@ -337,6 +339,7 @@ impl Writer {
         if !batch.iter().all(|slice| slice.upload.is_usable(session.generation())) {
             return Ok((Attempt::Again, None));
         }
+        inode.begin().await?;
         let context = || format!("commit {} slices of inode {}", batch.len(), self.ino);
         // `join` polls the first one first: the session takes them in this order.
         let commit = session.call(Op::CommitSlices { ino: self.ino, slices, clear_set_id });

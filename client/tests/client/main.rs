@@ -3,6 +3,7 @@
 
 mod faults;
 mod files;
+mod held;
 mod server;
 mod steps;
 mod worker;

@@ -37,6 +37,8 @@ pub struct Faults {
     /// Take commits of slices as if their epoch were over, so often.
     pub older_epoch: AtomicU32,
     pub silent_invalidations: AtomicBool,
+    /// Entries are so much later than they would be, in microseconds.
+    pub later_us: AtomicU64,
     /// Say in the welcome that the cluster is a mirror.
     pub mirror: AtomicBool,
 }
@@ -88,7 +90,8 @@ impl State {
             SharedBody::Control(Control::Start { epoch, .. }) => epoch.id,
             _ => before.lineage.head_id(),
         };
-        let entry = SharedEntry { epoch, time: LogTime(1_000_000_000_000_000 + before.index.0 * 1001), body };
+        let time = 1_000_000_000_000_000 + before.index.0 * 1001 + self.faults.later_us.load(Ordering::Relaxed);
+        let entry = SharedEntry { epoch, time: LogTime(time), body };
         admissible(&before, &entry).unwrap();
         let mut chain = before.chain;
         for (at, byte) in encode_entry(&entry).into_iter().enumerate() {
@@ -250,6 +253,7 @@ async fn serve(state: Arc<State>, mut inbound: Streaming<v1::ClientFrame>, out: 
         lease_ms: 10_000,
         volume: encode(&record()),
         mirror: state.faults.mirror.load(Ordering::Relaxed),
+        machine: state.read(|kv| header(kv).unwrap().version),
         ..Default::default()
     };
     out.try_send(message(Out::Welcome(welcome))).unwrap();

@@ -290,7 +290,7 @@ impl Apply<'_> {
 fn take_content(inode: &mut Inode) -> Result<(u64, Option<Ground>), Fail> {
     match &mut inode.body {
         Body::File { size, ground } => Ok((*size, ground.take())),
-        Body::Directory => Err(ErrorKind::IsDirectory.into()),
+        Body::Directory { .. } => Err(ErrorKind::IsDirectory.into()),
         _ => Err(ErrorKind::InvalidArgument.into()),
     }
 }

@@ -64,7 +64,7 @@ impl Apply<'_> {
         self.txn.put(key::VOLUME, encode(volume))?;
         self.volume = Some(volume.clone());
         let root = Inode {
-            body: Body::Directory,
+            body: Body::Directory { lease: None },
             mode: ROOT_MODE,
             uid: 0,
             gid: 0,
@@ -133,6 +133,7 @@ impl Apply<'_> {
         self.txn.delete(&key::window(session))?;
         self.delete_all(key::replies(session))?;
         self.delete_all(key::issued_all(session))?;
+        self.txn.delete(&key::numbers(session))?;
         self.header.sessions -= 1;
         self.event(Event::SessionEnded(session));
         Ok(())

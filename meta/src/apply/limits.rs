@@ -26,9 +26,9 @@ fn with_full_inodes(kv: &mut dyn KvWrite, test: impl FnOnce(&mut Apply)) {
     let stamped = Stamped { index: LogIndex(1), chain: Chain::default(), entry: &entry };
     let mut apply = Apply::new(kv, Header::default(), &stamped).unwrap();
     for (ino, inode) in [
-        (Ino::ROOT, inode(Body::Directory, 4)),
-        (Ino(49), inode(Body::Directory, 2)),
-        (FULL, inode(Body::Directory, MAX_LINKS)),
+        (Ino::ROOT, inode(Body::Directory { lease: None }, 4)),
+        (Ino(49), inode(Body::Directory { lease: None }, 2)),
+        (FULL, inode(Body::Directory { lease: None }, MAX_LINKS)),
         (FILE, inode(Body::File { size: 0, ground: None }, MAX_LINKS)),
     ] {
         apply.put_inode(ino, &inode).unwrap();

@@ -1,5 +1,6 @@
 //! Which operation goes where, and what all of them check.
 
+use super::tree::Wanted;
 use super::{Apply, Fail};
 use crate::inode::Inode;
 use crate::key;
@@ -14,7 +15,15 @@ pub const MAX_LINKS: u32 = i32::MAX as u32;
 impl Apply<'_> {
     pub(super) fn op(&mut self, session: SessionId, op: &Op, window: &mut Window) -> Result<Reply, Fail> {
         match op {
-            Op::Make { parent, name, node, mode, uid, gid } => self.make(*parent, name, node, *mode, *uid, *gid),
+            Op::Make { parent, name, node, mode, uid, gid } => {
+                let (mode, uid, gid) = (*mode, *uid, *gid);
+                self.make(*parent, name, &Wanted { node, mode, uid, gid, number: None, holder: None })
+            }
+            Op::MakeAs { parent, name, node, mode, uid, gid, ino, lease } => {
+                self.check_leases()?;
+                let (mode, uid, gid, number) = (*mode, *uid, *gid, ino.map(|ino| (session, ino)));
+                self.make(*parent, name, &Wanted { node, mode, uid, gid, number, holder: lease.then_some(session) })
+            }
             Op::Unlink { parent, name } => self.unlink(*parent, name),
             Op::Rmdir { parent, name } => self.rmdir(*parent, name),
             Op::Rename { parent, name, new_parent, new_name, mode } => {
@@ -26,18 +35,22 @@ impl Apply<'_> {
             Op::CommitSlices { ino, slices, clear_set_id } => self.commit_slices(session, window, *ino, slices, *clear_set_id),
             Op::AllocSlices { count } => self.alloc_slices(session, window, *count),
             Op::CloseSlices { below } => self.close_slices(session, window, *below),
+            Op::AllocInos { count } => self.alloc_inos(session, *count),
+            Op::GiveBack { dir } => self.give_back(session, *dir),
+            Op::Recall { dir, name } => self.recall(*dir, name),
         }
     }
 
-    /// A directory in which names may be changed. One that was removed and is still open has no names any more.
+    /// A directory in which this session may change names. One that was removed and is still open has no names any more.
     pub(super) fn directory(&self, ino: Ino) -> Result<Inode, Fail> {
-        let inode = self.inode(ino)?;
+        let mut inode = self.inode(ino)?;
         if !inode.is_directory() {
             return Err(ErrorKind::NotDirectory.into());
         }
         if inode.nlink == 0 {
             return Err(ErrorKind::NotFound.into());
         }
+        self.check_holder(&mut inode)?;
         Ok(inode)
     }
 

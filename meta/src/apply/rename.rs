@@ -77,7 +77,7 @@ impl Apply<'_> {
             match (moves_directory, drops_directory) {
                 (true, false) => return Err(ErrorKind::NotDirectory.into()),
                 (false, true) => return Err(ErrorKind::IsDirectory.into()),
-                (true, true) => self.check_empty(target.ino)?,
+                (true, true) => self.check_droppable(target.ino)?,
                 (false, false) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! Names: make, unlink, rmdir, link. Permissions are the kernel's business (`default_permissions`), link counts and times
 //! are this one's, as POSIX has them.
 
+use super::lease::leased_to;
 use super::op::{MAX_LINKS, check_name};
 use super::{Apply, Fail};
 use crate::change::{Event, Touched};
@@ -9,7 +10,7 @@ use crate::key;
 use crate::kv::{Space, StorageError};
 use crate::row::{Dentry, encode, key_id};
 use crate::txn::SharedRead;
-use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply};
+use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply, SessionId};
 
 const SET_GID: u16 = 0o2000;
 /// All bits that a mode may have.
@@ -17,27 +18,39 @@ pub(super) const MODE_BITS: u16 = 0o7777;
 /// A symbolic link's mode means nothing and is shown as this.
 const SYMLINK_MODE: u16 = 0o777;
 
+/// An inode that is to be made.
+pub(super) struct Wanted<'a> {
+    pub node: &'a NewNode,
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    /// Its number, of those of a session; `None`: the next one.
+    pub number: Option<(SessionId, Ino)>,
+    /// Who holds it, if it is a directory.
+    pub holder: Option<SessionId>,
+}
+
 impl Apply<'_> {
-    pub(super) fn make(
-        &mut self,
-        parent: Ino,
-        name: &[u8],
-        node: &NewNode,
-        mode: u16,
-        uid: u32,
-        gid: u32,
-    ) -> Result<Reply, Fail> {
+    pub(super) fn make(&mut self, parent: Ino, name: &[u8], wanted: &Wanted) -> Result<Reply, Fail> {
+        let Wanted { node, mode, uid, gid, number, holder } = *wanted;
         check_name(name)?;
-        let body = new_body(node)?;
+        let body = new_body(node, holder)?;
         let mut dir = self.directory(parent)?;
         if self.dentry(parent, name)?.is_some() {
             return Err(ErrorKind::Exists.into());
         }
-        let is_directory = body == Body::Directory;
+        let is_directory = node.kind() == NodeKind::Directory;
         if is_directory && dir.nlink >= MAX_LINKS {
             return Err(ErrorKind::TooManyLinks.into());
         }
-        let ino = self.next_ino()?;
+        let ino = match number {
+            Some((session, ino)) => {
+                let numbers = self.check_number(session, ino)?;
+                self.use_number(session, ino, numbers)?;
+                ino
+            }
+            None => self.next_ino()?,
+        };
         let inherits = dir.mode & SET_GID != 0;
         let mode = match node {
             NewNode::Symlink(_) => SYMLINK_MODE,
@@ -93,7 +106,7 @@ impl Apply<'_> {
         if dentry.kind != NodeKind::Directory {
             return Err(ErrorKind::NotDirectory.into());
         }
-        self.check_empty(dentry.ino)?;
+        self.check_droppable(dentry.ino)?;
         self.delete_entry(parent, name)?;
         self.drop_directory(dentry.ino)?;
         dir.nlink -= 1;
@@ -131,7 +144,9 @@ impl Apply<'_> {
         Ok(Reply::Attr(inode.attr(ino)))
     }
 
-    pub(super) fn check_empty(&self, directory: Ino) -> Result<(), Fail> {
+    /// Whether a directory may lose its name: it is empty, and nobody else holds it, who might know of names to come.
+    pub(super) fn check_droppable(&self, directory: Ino) -> Result<(), Fail> {
+        self.check_holder(&mut self.named_inode(directory)?)?;
         if self.has_none(&key::entries(directory))? { Ok(()) } else { Err(ErrorKind::NotEmpty.into()) }
     }
 
@@ -221,10 +236,10 @@ impl Apply<'_> {
     }
 }
 
-fn new_body(node: &NewNode) -> Result<Body, Fail> {
+fn new_body(node: &NewNode, holder: Option<SessionId>) -> Result<Body, Fail> {
     Ok(match node {
         NewNode::File => Body::File { size: 0, ground: None },
-        NewNode::Directory => Body::Directory,
+        NewNode::Directory => Body::Directory { lease: leased_to(holder) },
         NewNode::Symlink(target) if target.len() > MAX_SYMLINK => return Err(ErrorKind::NameTooLong.into()),
         NewNode::Symlink(target) if target.is_empty() || target.contains(&0) => return Err(ErrorKind::InvalidArgument.into()),
         NewNode::Symlink(target) => Body::Symlink { target: target.clone() },

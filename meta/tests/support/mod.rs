@@ -122,6 +122,11 @@ impl<S: Store> History<S> {
         history
     }
 
+    /// Raises the volume to the version that has leases.
+    pub fn know_leases(&mut self) {
+        self.control(Control::Version(LEASES_VERSION)).unwrap();
+    }
+
     pub fn header(&self) -> Header {
         header(&*self.store.read().unwrap()).unwrap()
     }
@@ -236,6 +241,14 @@ impl<S: Store> History<S> {
 
 pub fn make(parent: Ino, name: &str, node: NewNode) -> Op {
     Op::Make { parent, name: name.into(), node, mode: 0o644, uid: 10, gid: 20 }
+}
+
+pub fn make_as(parent: Ino, name: &str, node: NewNode, ino: Option<Ino>, lease: bool) -> Op {
+    Op::MakeAs { parent, name: name.into(), node, mode: 0o644, uid: 10, gid: 20, ino, lease }
+}
+
+pub fn recall(dir: Ino, name: &str) -> Op {
+    Op::Recall { dir, name: name.into() }
 }
 
 pub fn slice(id: SliceId, chunk: u32, position: u32, size: u32) -> NewSlice {

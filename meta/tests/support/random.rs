@@ -80,7 +80,7 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
     // Content goes to few inodes, so that slices come to lie over each other.
     let file = pick(&inos[..inos.len().min(4)], a);
     let (name, new_name) = (pick(&NAMES, c), pick(&NAMES, d));
-    match verb % 20 {
+    match verb % 24 {
         0..4 => make(dir, name, NewNode::File),
         4..7 => make(dir, name, NewNode::Directory),
         7 => make(dir, name, pick::<fn() -> NewNode>(&[|| NewNode::Fifo, || NewNode::Symlink(b"t".to_vec())], d)()),
@@ -102,6 +102,11 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
             ids.0 += slices.len() as u64;
             commit(file, slices)
         }
+        19 => make_as(dir, name, NewNode::Directory, None, !b.is_multiple_of(4)),
+        20 => make_as(dir, name, NewNode::File, None, false),
+        21 => recall(dir, name),
+        22 if d.is_multiple_of(2) => Op::AllocInos { count: 1 + (c % 9) as u32 },
+        22 => Op::GiveBack { dir: ino },
         _ if d.is_multiple_of(2) => Op::CloseSlices { below: SliceId(c % (ids.0 + 1)) },
         _ => Op::AllocSlices { count: 1 + (c % 9) as u32 },
     }
@@ -122,6 +127,7 @@ const MAX_INOS: usize = 10;
 impl<S: Store> Play<S> {
     pub fn new(store: S) -> Self {
         let mut history = History::started(store);
+        history.know_leases();
         history.open(BOB);
         let next_ids = [history.alloc(ALICE, 300), history.alloc(BOB, 300)];
         Play { history, next_ids, starts: [1, 0], inos: vec![Ino(12345), Ino::ROOT] }
@@ -145,7 +151,7 @@ impl<S: Store> Play<S> {
 
     fn learn(&mut self, request: &SessionRequest, outcome: &Outcome) {
         match outcome {
-            Ok(Reply::Attr(attr)) if matches!(request.op, Op::Make { .. }) => {
+            Ok(Reply::Attr(attr)) if matches!(request.op, Op::Make { .. } | Op::MakeAs { .. }) => {
                 self.inos.truncate(MAX_INOS - 1);
                 self.inos.insert(0, attr.ino);
             }

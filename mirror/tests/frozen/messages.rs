@@ -72,9 +72,18 @@ pub fn client() -> Named {
     let completion = v1::Completion { task: vec![1; 16].into(), result: Some(copied) };
     let listed = v1::ListedObject { name: "chunks/0/0/1_0_4".into(), size: 4 };
     let listing = v1::Listing { task: vec![2; 16].into(), objects: vec![listed], last: true, failed: String::new() };
+    let (parent, name, node, dir) = (Ino::ROOT, b"held".to_vec(), NewNode::File, Ino(2));
+    let of_leases = [
+        Op::MakeAs { parent, name: name.clone(), node, mode: 0o644, uid: 1, gid: 2, ino: Some(Ino(9)), lease: false },
+        Op::AllocInos { count: 256 },
+        Op::GiveBack { dir },
+        Op::Recall { dir, name },
+    ];
+    let of_leases = of_leases.iter().map(|op| v1::Request { sequence: 1, op: encode(op), open: true }).collect();
     use client_frame::Frame;
     let frames = [
         ("hello", Frame::Hello(hello)),
+        ("requests_of_leases", Frame::Requests(v1::Requests { acknowledged: 0, requests: of_leases })),
         ("requests", Frame::Requests(v1::Requests { acknowledged: 0, requests: vec![request] })),
         ("queries", Frame::Queries(v1::Queries { queries: vec![query] })),
         ("renew", Frame::Renew(v1::Renew {})),
@@ -123,7 +132,9 @@ pub fn server() -> Named {
         ("leases", Frame::Leases(v1::Leases { leases: vec![lease] })),
         ("refused", Frame::Refused(refused)),
         ("revoked", Frame::Revoked(v1::Revoked { tasks: vec![vec![1; 16].into()] })),
-        ("nodes", Frame::Nodes(v1::Nodes { addresses: vec!["h:1".into()] })),
+        ("nodes", Frame::Nodes(v1::Nodes { addresses: vec!["h:1".into()], machine: 0 })),
+        ("nodes_of_a_version", Frame::Nodes(v1::Nodes { addresses: vec!["h:1".into()], machine: 7 })),
+        ("welcome_of_a_version", Frame::Welcome(v1::Welcome { machine: 7, ..Default::default() })),
     ];
     frames.into_iter().map(|(name, frame)| (name, v1::ServerFrame { frame: Some(frame) }.encode_to_vec())).collect()
 }

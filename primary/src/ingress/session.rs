@@ -106,6 +106,7 @@ async fn admit<R: AsyncRuntime, S: Store>(
         highest_sequence: highest_sequence.0,
         mirror: !primary,
         nodes: node.member_addresses(),
+        machine: header.version,
     };
     node.hub.send(session, Out::Welcome(welcome));
     Ok(Admitted { session, kind, connection, wake })

@@ -9,6 +9,7 @@ mod documents;
 mod heal;
 mod kills;
 mod lag;
+mod leases;
 mod linear;
 mod measure;
 mod members;

@@ -23,7 +23,25 @@ fn made(outcome: &Outcome) -> Ino {
     }
 }
 
-/// What the ten verbs work on: made by the requests 1 to 5; and one operation of every verb, each of which succeeds once and
+fn make_leased(name: &str) -> Op {
+    let (parent, node) = (Ino::ROOT, NewNode::Directory);
+    Op::MakeAs { parent, name: name.into(), node, mode: 0o755, uid: 0, gid: 0, ino: None, lease: true }
+}
+
+/// Another client holds the directory `theirs`, as soon as the volume has the version that lets it.
+fn hold_theirs(other: &mut Caller) {
+    let mut sequence = 0;
+    wait_for("leases", Duration::from_secs(60), || {
+        sequence += 1;
+        match other.ask(sequence - 1, sequence, &[make_leased("theirs")])[0] {
+            Ok(_) => Some(()),
+            Err(ErrorKind::Unsupported) => None,
+            ref refused => panic!("{refused:?}"),
+        }
+    });
+}
+
+/// What the verbs work on: made by the requests 1 to 6; and one operation of every verb, each of which succeeds once and
 /// no second time.
 fn every_verb(caller: &mut Caller) -> Vec<Op> {
     let dir = made(&caller.ask(0, 1, &[make(Ino::ROOT, "dir", NewNode::Directory)])[0]);
@@ -32,6 +50,7 @@ fn every_verb(caller: &mut Caller) -> Vec<Op> {
         make(Ino::ROOT, "empty", NewNode::Directory),
         make(Ino::ROOT, "file", NewNode::File),
         Op::AllocSlices { count: 8 },
+        make_leased("mine"),
     ];
     let made_in = caller.ask(1, 2, &of_dir);
     let file = made(&made_in[2]);
@@ -49,13 +68,19 @@ fn every_verb(caller: &mut Caller) -> Vec<Op> {
         Op::Truncate { ino: file, size: 10 },
         Op::AllocSlices { count: 3 },
         Op::CloseSlices { below: SliceId(first.0 + 4) },
+        make_leased("held"),
+        Op::AllocInos { count: 5 },
+        Op::GiveBack { dir: made(&made_in[4]) },
+        Op::Recall { dir: Ino::ROOT, name: b"theirs".to_vec() },
     ]
 }
 
 #[test]
 fn law_10_a_reply_lost_with_the_leader_comes_from_the_next_one_for_every_verb() {
-    const FIRST: u64 = 6;
+    const FIRST: u64 = 7;
     let world = World::start(WorldOptions::default());
+    let mut holder = Caller::open(&world, REGION, [8; 16]);
+    hold_theirs(&mut holder);
     let mut caller = Caller::open(&world, REGION, [7; 16]);
     let ops = every_verb(&mut caller);
     let verbs: BTreeSet<usize> = ops.iter().map(Op::verb).collect();
@@ -79,12 +104,12 @@ fn law_10_a_reply_lost_with_the_leader_comes_from_the_next_one_for_every_verb() 
         answers.extend(answer);
     }
     let after = caller.tree();
-    assert_eq!(after.len(), 4, "dir, new, second, dir/moved: {after:?}");
+    assert_eq!(after.len(), 7, "dir, new, second, dir/moved, held, mine, theirs: {after:?}");
     // Late repetitions of all, at yet another leader, whose answers were all heard before.
     dies(&mut caller);
     assert_eq!(caller.ask(FIRST - 1, FIRST, &ops), answers);
     assert_eq!(caller.tree(), after, "a verb was done twice");
-    drop(caller);
+    drop((caller, holder));
     wait_equal(&world);
 }
 

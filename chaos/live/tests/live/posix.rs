@@ -1,5 +1,6 @@
 //! The file system's behaviour through real mounts (issue point 4).
 
+use crate::leases::wait_for_leases;
 use farshore_live::{Mount, MountSpec, World, WorldOptions, differential, fuse};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -26,20 +27,32 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
-#[test]
-fn random_operations_answer_as_on_a_local_directory() {
+fn answers_as_a_local_directory(flags: &[&str]) {
     if !fuse::require_fuse() {
         return;
     }
     let world = small();
-    let mount = mount(&world, "a");
+    let mount = world.mount(MountSpec { name: "a", flags, ..MountSpec::default() });
     let seed = std::env::var("FARSHORE_SEED").map_or(SEED, |seed| seed.parse().expect("FARSHORE_SEED is a number"));
+    if !flags.is_empty() {
+        wait_for_leases(&mount, &world.mount(MountSpec { name: "b", ..MountSpec::default() }));
+    }
     let tested = mount.join("tested");
     fs::create_dir(&tested).unwrap();
     let local = world.scratch("local");
     differential::run(&tested, &local, seed, OPERATIONS)
         .unwrap_or_else(|what| panic!("{what}; run it again with FARSHORE_SEED={seed}"));
     mount.unmount();
+}
+
+#[test]
+fn random_operations_answer_as_on_a_local_directory() {
+    answers_as_a_local_directory(&[]);
+}
+
+#[test]
+fn random_operations_answer_so_also_where_files_are_made_at_their_close() {
+    answers_as_a_local_directory(&["--durable", "close"]);
 }
 
 #[test]

@@ -1,0 +1,333 @@
+//! Files that this client has made in directories that it holds, and not told the cluster of yet.
+//!
+//! A program gets its file at once. The creation goes to the cluster with the first commit of the file, in one step, or
+//! [`HOLD_MAX`] later, and before anything that could see whether it was done: another operation on names, a question about
+//! the file or its directory. Its numbers are the cluster's, taken in ranges, and used in ascending order, as the cluster
+//! wants it: whoever sends a creation sends all those before it.
+//!
+//! A creation can fail still: the volume is full, the session has ended. The file's close says so then, and its fsync.
+
+use super::observer::CacheObserver;
+use super::table::OpenInode;
+use crate::error::FsError;
+use crate::session::{Done, OpError, Session};
+use crate::write::Committed;
+use farshore_types::{Attr, ErrorKind, Ino, LogIndex, MAX_NAME, NewNode, NodeKind, Op, Query, Reply, Timestamp};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+/// How long a creation is kept back, at most. With the way to the cluster it is there within the second that names may be old.
+const HOLD_MAX: Duration = Duration::from_millis(500);
+/// How long ago the cluster was heard, at most, for a lease to be relied on: it was not recalled by then, or long enough ago
+/// for the holder to have heard of it.
+const HEARD_MAX: Duration = Duration::from_millis(100);
+/// Creations without an answer; beyond it files are made at the cluster.
+const CREATIONS_MAX: usize = 256;
+/// Numbers taken at once.
+const RANGE: u32 = 256;
+
+/// How far a creation is.
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Nobody else knows of it.
+    Held,
+    Sent,
+    Done(Result<(), FsError>),
+}
+
+/// A file on its way into the tree.
+pub(super) struct Creation {
+    op: Op,
+    parent: Ino,
+    name: Vec<u8>,
+    inode: Arc<OpenInode>,
+    generation: u64,
+    stage: watch::Sender<Stage>,
+    /// Nobody has the file open any more: the cluster need not hold it open.
+    given_up: AtomicBool,
+    all: Arc<Creations>,
+}
+
+impl std::fmt::Debug for Creation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Creation({}, {:?})", self.inode.ino, *self.stage.borrow())
+    }
+}
+
+/// Numbers for new files, of one session and connection.
+#[derive(Debug, Default)]
+struct Numbers {
+    next: u64,
+    left: u32,
+    of: (u64, u64),
+}
+
+/// All creations of one client.
+pub(super) struct Creations {
+    session: Arc<Session>,
+    caches: Arc<CacheObserver>,
+    call_timeout: Duration,
+    /// Without an answer, by number.
+    pending: Mutex<BTreeMap<Ino, Arc<Creation>>>,
+    /// Held while a file gets its number and its place among the others.
+    numbers: tokio::sync::Mutex<Numbers>,
+    /// Held while creations are handed to the session.
+    sending: tokio::sync::Mutex<()>,
+    /// Says that a creation waits.
+    waits: Notify,
+}
+
+impl Creation {
+    /// Hands it to the session, if that was not done: what the session is given next comes after it.
+    pub async fn begin(&self) -> Result<(), FsError> {
+        if !matches!(*self.stage.borrow(), Stage::Held) {
+            return Ok(());
+        }
+        self.all.begin(Bound::Included(self.inode.ino)).await.map_err(|error| FsError::of_op(error, self.context()))
+    }
+
+    /// What came of it.
+    pub async fn outcome(&self) -> Result<(), FsError> {
+        self.begin().await?;
+        let mut stage = self.stage.subscribe();
+        let done = stage.wait_for(|stage| matches!(stage, Stage::Done(_)));
+        match tokio::time::timeout(self.all.call_timeout, done).await {
+            Ok(Ok(stage)) => match &*stage {
+                Stage::Done(done) => done.clone(),
+                _ => unreachable!("it was waited for"),
+            },
+            _ => Err(FsError::of_op(OpError::Unknown, self.context())),
+        }
+    }
+
+    /// Nobody uses the file any more.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    fn context(&self) -> String {
+        format!("make `{}` in {}", String::from_utf8_lossy(&self.name), self.parent)
+    }
+}
+
+impl Creations {
+    pub fn new(session: Arc<Session>, caches: Arc<CacheObserver>, call_timeout: Duration) -> Arc<Creations> {
+        let (pending, numbers, sending, waits) = Default::default();
+        Arc::new(Creations { session, caches, call_timeout, pending, numbers, sending, waits })
+    }
+
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<Ino, Arc<Creation>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a file of this name may be made here first.
+    fn may_hold(&self, parent: Ino, name: &[u8]) -> bool {
+        self.session.silent_for() < HEARD_MAX
+            && name.len() <= MAX_NAME
+            && self.caches.leases.group_in(parent, 0).is_some()
+            && self.caches.names.has_not(parent, name)
+    }
+
+    /// Makes a file that the cluster does not know of yet, and enters its inode by `enter`; `None`: ask the cluster to make it.
+    pub async fn hold(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: &[u8],
+        (mode, uid, gid): (u16, u32, u32),
+        enter: impl FnOnce(Ino) -> Arc<OpenInode>,
+    ) -> Option<(Arc<OpenInode>, u64)> {
+        if !self.may_hold(parent, name) {
+            return None;
+        }
+        let mut numbers = self.numbers.lock().await;
+        let of = (self.session.generation(), self.session.connections());
+        if numbers.left == 0 || numbers.of != of {
+            *numbers = self.take_numbers(of).await?;
+        }
+        // The lease may have been recalled while numbers were waited for.
+        if !self.may_hold(parent, name) {
+            return None;
+        }
+        let mut pending = self.pending();
+        if pending.len() >= CREATIONS_MAX {
+            return None;
+        }
+        let group = self.caches.leases.group_in(parent, gid)?;
+        let ino = Ino(numbers.next);
+        (numbers.next, numbers.left) = (numbers.next + 1, numbers.left - 1);
+        let node = NewNode::File;
+        let op = Op::MakeAs { parent, name: name.to_vec(), node, mode, uid, gid, ino: Some(ino), lease: false };
+        let inode = enter(ino);
+        let attr = new_file(ino, (mode, uid, group));
+        self.caches.names.held_file(parent, name, &attr);
+        let creation = Arc::new(Creation {
+            op,
+            parent,
+            name: name.to_vec(),
+            inode: inode.clone(),
+            generation: of.0,
+            stage: watch::Sender::new(Stage::Held),
+            given_up: AtomicBool::new(false),
+            all: self.clone(),
+        });
+        inode.made_here(attr, creation.clone());
+        pending.insert(ino, creation);
+        self.waits.notify_one();
+        Some((inode, of.0))
+    }
+
+    /// A range of numbers. Those before it are void: what has some of them goes first.
+    async fn take_numbers(self: &Arc<Self>, of: (u64, u64)) -> Option<Numbers> {
+        self.begin(Bound::Unbounded).await.ok()?;
+        match self.session.call(Op::AllocInos { count: RANGE }).await {
+            Ok((Reply::Inos { first, count }, _)) => Some(Numbers { next: first.0, left: count, of }),
+            Ok((other, _)) => {
+                tracing::warn!("numbers for new files: unexpected answer {other:?}");
+                None
+            }
+            Err(error) => {
+                tracing::debug!("no numbers for new files, which the cluster makes instead: {error}");
+                None
+            }
+        }
+    }
+
+    /// Hands all that is held to the session: what the session is given next comes after it.
+    pub async fn begin_all(self: &Arc<Self>) -> Result<(), OpError> {
+        if self.pending().is_empty() { Ok(()) } else { self.begin(Bound::Unbounded).await }
+    }
+
+    async fn begin(self: &Arc<Self>, last: Bound<Ino>) -> Result<(), OpError> {
+        let _turn = self.sending.lock().await;
+        let held = |creation: &&Arc<Creation>| matches!(*creation.stage.borrow(), Stage::Held);
+        let all: Vec<Arc<Creation>> =
+            self.pending().range((Bound::Unbounded, last)).map(|(_, creation)| creation).filter(held).cloned().collect();
+        for creation in all {
+            if creation.generation != self.session.generation() {
+                self.settle(&creation, Err(FsError::of_op(OpError::SessionLost, creation.context())));
+                continue;
+            }
+            let answer = self.session.begin(creation.op.clone(), true).await?;
+            creation.stage.send_replace(Stage::Sent);
+            tokio::spawn(self.clone().hear(creation, answer));
+        }
+        Ok(())
+    }
+
+    async fn hear(self: Arc<Self>, creation: Arc<Creation>, answer: oneshot::Receiver<Result<Done, OpError>>) {
+        let done = match answer.await.unwrap_or(Err(OpError::Closed)) {
+            Ok(Done { reply: Reply::Attr(attr), index, opened }) => {
+                self.caches.names.made_file(creation.parent, &attr);
+                creation.inode.committed(attr, index);
+                self.opened(&creation, opened).await;
+                Ok(())
+            }
+            Ok(Done { reply, .. }) => {
+                Err(FsError::refused(ErrorKind::Io, format!("{}: unexpected answer {reply:?}", creation.context())))
+            }
+            Err(error) => Err(FsError::of_op(error, creation.context())),
+        };
+        self.settle(&creation, done);
+    }
+
+    /// The node holds the file open, or is asked to; or need not any more.
+    async fn opened(&self, creation: &Creation, opened: Option<u64>) {
+        let ino = creation.inode.ino;
+        let generation = match opened {
+            Some(generation) => generation,
+            None => {
+                let generation = self.session.count_open(ino);
+                if let Err(error) = self.session.query(Query::Open { ino }).await {
+                    tracing::debug!(%ino, "a new file is not held open: {error}");
+                }
+                generation
+            }
+        };
+        if creation.given_up.load(Ordering::Acquire) && self.session.count_close(ino, generation) {
+            self.session.close_soon(ino);
+        }
+    }
+
+    fn settle(&self, creation: &Creation, done: Result<(), FsError>) {
+        if let Err(error) = &done {
+            tracing::warn!(ino = %creation.inode.ino, "a file that a program has open was not made: {error}");
+            self.caches.names.forget(creation.parent);
+        }
+        self.pending().remove(&creation.inode.ino);
+        creation.inode.was_made(done.clone());
+        creation.stage.send_replace(Stage::Done(done));
+    }
+
+    /// Waits for the creations on which the answer depends.
+    pub async fn settle_for(self: &Arc<Self>, query: &Query) {
+        let concerns = |creation: &Creation| match query {
+            Query::Lookup { parent, name } => creation.parent == *parent && creation.name == *name,
+            Query::ReadDir { ino, .. } => creation.parent == *ino,
+            Query::GetAttr { ino } | Query::Parent { ino } => creation.inode.ino == *ino || creation.parent == *ino,
+            Query::Open { ino } | Query::Slices { ino, .. } | Query::PathOf { ino } | Query::ReadLink { ino } => {
+                creation.inode.ino == *ino
+            }
+            Query::Close { .. } | Query::StatFs => false,
+        };
+        let all: Vec<_> = self.pending().values().filter(|creation| concerns(creation)).cloned().collect();
+        for creation in all {
+            // The one who made the file hears how it went.
+            let _ = creation.outcome().await;
+        }
+    }
+
+    /// Waits until all are done that there are now.
+    pub async fn settle_all(self: &Arc<Self>) -> Result<(), FsError> {
+        let all: Vec<_> = self.pending().values().cloned().collect();
+        let mut result = Ok(());
+        for creation in all {
+            result = result.and(creation.outcome().await);
+        }
+        result
+    }
+
+    /// Sends what has waited long enough, and gives back leases that were recalled, until `stop` says so.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut due: Option<Instant> = None;
+        loop {
+            let at = due.unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+                () = self.waits.notified(), if due.is_none() => due = Some(Instant::now() + HOLD_MAX),
+                () = tokio::time::sleep_until(at), if due.is_some() => {
+                    // What has no room at the session now has it at the next time.
+                    let done = self.begin_all().await;
+                    due = done.is_err().then(|| Instant::now() + HOLD_MAX);
+                }
+                () = self.caches.leases.recalled.notified() => self.give_back().await,
+            }
+        }
+    }
+
+    /// What was made under the lease goes first; the session keeps the order.
+    async fn give_back(self: &Arc<Self>) {
+        if let Err(error) = self.begin_all().await {
+            tracing::debug!("leases are not given back in order, and will be taken: {error}");
+            return;
+        }
+        for dir in self.caches.leases.take_recalled() {
+            if let Err(error) = self.session.call(Op::GiveBack { dir }).await {
+                tracing::debug!(%dir, "a lease was not given back, and will be taken: {error}");
+            }
+        }
+    }
+}
+
+/// As the cluster will make it, by this client's clock, and of a version below all.
+fn new_file(ino: Ino, (mode, uid, gid): (u16, u32, u32)) -> Attr {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = Timestamp { secs: since.as_secs() as i64, nanos: since.subsec_micros() * 1000 };
+    let (kind, nlink, size, rdev) = (NodeKind::File, 1, 0, 0);
+    let (atime, mtime, ctime, version) = (time, time, time, LogIndex(0));
+    Attr { ino, kind, mode, uid, gid, nlink, size, rdev, atime, mtime, ctime, version }
+}
