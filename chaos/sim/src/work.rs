@@ -5,7 +5,9 @@ use crate::board::{Directory, FileKnown};
 use crate::common::Common;
 use crate::dice::Dice;
 use crate::model::BLOCK_SIZE;
-use farshore_types::{ClusterId, Ino, NewNode, NewSlice, Op, Outcome, RenameMode, Reply, SliceId, blocks_of};
+use farshore_types::{
+    ClusterId, ErrorKind, Ino, LEASES_VERSION, NewNode, NewSlice, Op, Outcome, RenameMode, Reply, SliceId, blocks_of,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ const SLICES: u32 = 32;
 const LONGEST: u64 = 3 * BLOCK_SIZE as u64;
 /// Names in a directory.
 const NAMES: u64 = 12;
+/// Inode numbers asked for at once.
+const INOS: u32 = 6;
 
 /// One request and what it means.
 #[derive(Clone, Debug)]
@@ -28,18 +32,38 @@ pub struct Deed {
 pub enum Effect {
     Directory,
     Slices,
-    Make { name: String },
-    Commit { name: String, slice: SliceId, size: u32 },
-    Unlink { name: String },
-    Rename { from: String, to: String },
-    Exchange { a: String, b: String },
-    Truncate { name: String, size: u64 },
+    Numbers,
+    /// Somebody's directory is recalled.
+    Recall,
+    Make {
+        name: String,
+    },
+    Commit {
+        name: String,
+        slice: SliceId,
+        size: u32,
+    },
+    Unlink {
+        name: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Exchange {
+        a: String,
+        b: String,
+    },
+    Truncate {
+        name: String,
+        size: u64,
+    },
 }
 
 impl Effect {
     fn names(&self) -> Vec<String> {
         match self {
-            Effect::Directory | Effect::Slices => vec![],
+            Effect::Directory | Effect::Slices | Effect::Numbers | Effect::Recall => vec![],
             Effect::Make { name } | Effect::Commit { name, .. } | Effect::Unlink { name } | Effect::Truncate { name, .. } => {
                 vec![name.clone()]
             }
@@ -58,11 +82,25 @@ pub struct Work {
     busy: BTreeSet<String>,
     asked_directory: bool,
     asked_slices: bool,
+    /// Inode numbers, the lowest last, and whether more are asked for.
+    numbers: Vec<Ino>,
+    asked_numbers: bool,
+    /// Creations with numbers of its own that are not answered.
+    numbered: usize,
+    /// The volume's version of the state machine, as the last welcome said.
+    machine: u32,
 }
 
 impl Work {
     pub fn new(directory: Directory, bucket: ClusterId, common: Arc<Common>) -> Self {
-        Work { directory, bucket, common, slices: vec![], busy: BTreeSet::new(), asked_directory: false, asked_slices: false }
+        let (slices, busy, asked_directory, asked_slices) = Default::default();
+        let (numbers, asked_numbers, numbered, machine) = Default::default();
+        Work { directory, bucket, common, slices, busy, asked_directory, asked_slices, numbers, asked_numbers, numbered, machine }
+    }
+
+    /// What a welcome said.
+    pub fn welcomed(&mut self, machine: u32) {
+        self.machine = machine;
     }
 
     /// Something to do now; `None`: everything that could be done waits for an answer.
@@ -72,12 +110,21 @@ impl Work {
                 return None;
             }
             let name = self.directory.name.clone().into_bytes();
-            let op = Op::Make { parent: Ino::ROOT, name, node: NewNode::Directory, mode: 0o755, uid: 0, gid: 0 };
+            let (parent, node, mode, uid, gid) = (Ino::ROOT, NewNode::Directory, 0o755, 0, 0);
+            let op = match self.knows_leases() && dice.chance(500) {
+                true => Op::MakeAs { parent, name, node, mode, uid, gid, ino: None, lease: true },
+                false => Op::Make { parent, name, node, mode, uid, gid },
+            };
             return Some(Deed { op, effect: Effect::Directory });
         };
         if self.slices.len() < 4 && !self.asked_slices {
             self.asked_slices = true;
             return Some(Deed { op: Op::AllocSlices { count: SLICES }, effect: Effect::Slices });
+        }
+        if self.knows_leases()
+            && let Some(deed) = self.deed_of_leases(dice)
+        {
+            return Some(deed);
         }
         let name = format!("f{}", dice.below(NAMES));
         let other = format!("f{}", dice.below(NAMES));
@@ -89,10 +136,35 @@ impl Work {
         Some(deed)
     }
 
+    fn knows_leases(&self) -> bool {
+        self.machine >= LEASES_VERSION
+    }
+
+    fn deed_of_leases(&mut self, dice: &Dice) -> Option<Deed> {
+        // New numbers make void what is under way with the old ones.
+        if self.numbers.is_empty() && self.numbered == 0 && !self.asked_numbers && dice.chance(300) {
+            self.asked_numbers = true;
+            return Some(Deed { op: Op::AllocInos { count: INOS }, effect: Effect::Numbers });
+        }
+        if !dice.chance(20) {
+            return None;
+        }
+        let directories = self.common.board.directories();
+        let name = dice.pick(&directories)?.name.clone().into_bytes();
+        Some(Deed { op: Op::Recall { dir: Ino::ROOT, name }, effect: Effect::Recall })
+    }
+
     fn deed(&mut self, dice: &Dice, parent: Ino, name: String, other: String) -> Option<Deed> {
         let bytes = |name: &str| name.as_bytes().to_vec();
         let Some(file) = self.directory.files.get(&name).cloned() else {
-            let op = Op::Make { parent, name: bytes(&name), node: NewNode::File, mode: 0o644, uid: 0, gid: 0 };
+            let (of, node, mode, uid, gid) = (bytes(&name), NewNode::File, 0o644, 0, 0);
+            let op = match self.numbers.pop() {
+                Some(ino) => {
+                    self.numbered += 1;
+                    Op::MakeAs { parent, name: of, node, mode, uid, gid, ino: Some(ino), lease: false }
+                }
+                None => Op::Make { parent, name: of, node, mode, uid, gid },
+            };
             return Some(Deed { op, effect: Effect::Make { name } });
         };
         let there = self.directory.files.contains_key(&other);
@@ -129,8 +201,16 @@ impl Work {
 
     /// A deed was answered: it must have been done, exactly once.
     pub fn done(&mut self, deed: Deed, outcome: Outcome) {
+        let number = if let Op::MakeAs { ino, .. } = &deed.op { *ino } else { None };
+        self.numbered -= usize::from(number.is_some());
         let reply = match outcome {
             Ok(reply) => reply,
+            // An epoch has begun since the numbers were issued: the file was not made.
+            Err(ErrorKind::Stale) if number.is_some() => {
+                self.numbers.clear();
+                self.busy.retain(|name| !deed.effect.names().contains(name));
+                return;
+            }
             Err(kind) => {
                 let what = format!("law 10: {:?} in {} was answered {kind:?}", deed.op, self.directory.name);
                 return self.common.trace.broken(what);
@@ -146,7 +226,12 @@ impl Work {
                 self.asked_slices = false;
                 self.slices.extend((0..u64::from(count)).rev().map(|at| SliceId(first.0 + at)));
             }
-            (Effect::Make { name }, Reply::Attr(attr)) => {
+            (Effect::Numbers, Reply::Inos { first, count }) => {
+                self.asked_numbers = false;
+                self.numbers = (0..u64::from(count)).rev().map(|at| Ino(first.0 + at)).collect();
+            }
+            (Effect::Recall, Reply::Done) => {}
+            (Effect::Make { name }, Reply::Attr(attr)) if number.is_none_or(|number| number == attr.ino) => {
                 files.insert(name, FileKnown { ino: attr.ino, size: 0, slice: None });
             }
             (Effect::Commit { name, slice, size }, Reply::Attr(_)) => {

@@ -15,8 +15,8 @@ use crate::trace::Trace;
 use crate::writer::Writer;
 use crate::{invariants, panics, worker};
 use farshore_history::Checked;
+use farshore_meta::MACHINE_VERSION;
 use farshore_meta::kv::Store;
-use farshore_meta::{FIRST_VERSION, MACHINE_VERSION};
 use farshore_types::{ClusterId, Compression, GroupId, Incarnation, RegionId, RegionRecord, Uuid, VolumeRecord};
 use farshore_wire::admin::AdminCall;
 use openraft::AsyncRuntime;
@@ -203,7 +203,7 @@ async fn upgrade(common: &Arc<Common>, at: usize, scenario: &Scenario) -> Result
         SimRuntime::sleep(SETTLE_PAUSE).await;
         look(common)?;
     }
-    if version(common)? != FIRST_VERSION {
+    if version(common)? >= MACHINE_VERSION {
         return Err(format!("law 4: the version was raised, and {} does not know it", common.net.name(at)));
     }
     nodes::kill(common, at, nodes::Loss::Unflushed)?;

@@ -139,6 +139,7 @@ impl Writer {
             match message {
                 Out::Welcome(said) => {
                     session.identity.welcomed(&said);
+                    session.work.welcomed(said.machine);
                     (welcome, silent) = (true, 0);
                     if send(session.resend(), &connection).await.is_err() {
                         return End::Again(None);
