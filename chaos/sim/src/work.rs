@@ -202,7 +202,8 @@ impl Work {
     /// A deed was answered: it must have been done, exactly once.
     pub fn done(&mut self, deed: Deed, outcome: Outcome) {
         let number = if let Op::MakeAs { ino, .. } = &deed.op { *ino } else { None };
-        self.numbered -= usize::from(number.is_some());
+        // One that another session left in doubt (hazard 3.3) was not counted by this one.
+        self.numbered = self.numbered.saturating_sub(usize::from(number.is_some()));
         let reply = match outcome {
             Ok(reply) => reply,
             // An epoch has begun since the numbers were issued: the file was not made.
