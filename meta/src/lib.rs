@@ -23,8 +23,8 @@ mod undo;
 
 pub use admit::{MAX_ENTRY_REQUESTS, Refusal, admissible, admissible_to, decode_entry, encode_entry, epoch_of_entry};
 pub use apply::{
-    MAX_ALLOC_INOS, MAX_ALLOC_SLICES, MAX_COMMIT_SLICES, MAX_FILE_SIZE, MAX_ISSUED_RANGES, MAX_LINKS, MAX_SESSION_TEXT,
-    MAX_SESSIONS, MAX_UNACKNOWLEDGED, RECALL_US, Stamped, apply_shared,
+    MAX_ALLOC_INOS, MAX_ALLOC_SLICES, MAX_COMMIT_SLICES, MAX_FILE_SIZE, MAX_GIVE_BACK, MAX_ISSUED_RANGES, MAX_LINKS,
+    MAX_SESSION_TEXT, MAX_SESSIONS, MAX_UNACKNOWLEDGED, RECALL_US, Stamped, apply_shared,
 };
 pub use change::{Applied, Changes, Event, SliceAdded, SliceDropped, Touched};
 pub use digest::digest_of;

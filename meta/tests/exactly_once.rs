@@ -44,7 +44,7 @@ fn every_verb(h: &mut History<Memory>) -> Vec<Op> {
         Op::CloseSlices { below: SliceId(id.0 + 4) },
         make_as(Ino::ROOT, "held", NewNode::Directory, None, true),
         Op::AllocInos { count: 5 },
-        Op::GiveBack { dir: mine.ino },
+        Op::GiveBack { dirs: vec![mine.ino] },
         recall(Ino::ROOT, "theirs"),
     ]
 }

@@ -86,7 +86,7 @@ fn law_1_entries_have_golden_bytes() {
         SharedBody::Batch(vec![
             request(4, make_as(Ino(2), "file", NewNode::File, Some(Ino(300)), false)),
             request(5, Op::AllocInos { count: 256 }),
-            request(6, Op::GiveBack { dir: Ino(2) }),
+            request(6, Op::GiveBack { dirs: vec![Ino(2), Ino(300)] }),
             request(7, recall(Ino(2), "file")),
         ]),
         SharedBody::Control(Control::OpenSession { session: BOB, info: info() }),

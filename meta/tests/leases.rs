@@ -92,7 +92,7 @@ fn a_recall_is_heard_by_the_holder_who_gives_the_directory_back() {
     assert_eq!(bob(&mut h, make(dir, "new", NewNode::File)), Err(ErrorKind::Leased), "the holder has a second");
     // What the holder had on its way comes first.
     made(h.op(make(dir, "new", NewNode::File)));
-    h.op(Op::GiveBack { dir }).unwrap();
+    h.op(Op::GiveBack { dirs: vec![dir] }).unwrap();
     assert_eq!(bob(&mut h, make(dir, "new", NewNode::File)), Err(ErrorKind::Exists));
     bob(&mut h, unlink(dir, "new")).unwrap();
     let index = h.attr(dir).version;
@@ -104,12 +104,12 @@ fn a_recall_is_heard_by_the_holder_who_gives_the_directory_back() {
 fn giving_back_and_recalling_change_only_a_lease_of_the_right_session() {
     let (mut h, dir) = held();
     let attr = h.attr(dir);
-    bob(&mut h, Op::GiveBack { dir }).unwrap();
+    bob(&mut h, Op::GiveBack { dirs: vec![dir] }).unwrap();
     h.op(recall(Ino::ROOT, "dir")).unwrap();
     bob_later(&mut h, recall(Ino::ROOT, "none"), 0).unwrap();
     assert_eq!(bob_later(&mut h, make(dir, "new", NewNode::File), RECALL_US as u64), Err(ErrorKind::Leased));
     for ino in [Ino(12345), made(h.op(make(dir, "file", NewNode::File)))] {
-        h.op(Op::GiveBack { dir: ino }).unwrap();
+        h.op(Op::GiveBack { dirs: vec![ino] }).unwrap();
         bob(&mut h, recall(ino, "x")).unwrap();
     }
     assert_eq!(bob(&mut h, make(dir, "new", NewNode::File)), Err(ErrorKind::Leased));
@@ -119,11 +119,14 @@ fn giving_back_and_recalling_change_only_a_lease_of_the_right_session() {
 #[test]
 fn a_holder_that_does_not_answer_a_recall_is_none_after_a_second() {
     let (mut h, dir) = held();
-    bob(&mut h, recall(Ino::ROOT, "dir")).unwrap();
-    bob_later(&mut h, recall(Ino::ROOT, "dir"), RECALL_US as u64 - 5000).unwrap();
-    let nearly = RECALL_US as u64 - 4000;
-    assert_eq!(bob_later(&mut h, rmdir(Ino::ROOT, "dir"), nearly), Err(ErrorKind::Leased), "a recall takes it, not the wait");
-    bob_later(&mut h, recall(Ino::ROOT, "dir"), RECALL_US as u64).unwrap();
+    const SECOND: u64 = RECALL_US as u64;
+    bob(&mut h, take(Ino::ROOT, "dir")).unwrap();
+    assert_eq!(bob(&mut h, rmdir(Ino::ROOT, "dir")), Err(ErrorKind::Leased), "it was not recalled before");
+    bob_later(&mut h, take(Ino::ROOT, "dir"), SECOND - 5000).unwrap();
+    assert_eq!(bob_later(&mut h, rmdir(Ino::ROOT, "dir"), SECOND - 5000), Err(ErrorKind::Leased), "its second is not over");
+    bob_later(&mut h, recall(Ino::ROOT, "dir"), SECOND).unwrap();
+    assert_eq!(bob_later(&mut h, rmdir(Ino::ROOT, "dir"), SECOND), Err(ErrorKind::Leased), "nobody has waited for it");
+    bob_later(&mut h, take(Ino::ROOT, "dir"), SECOND).unwrap();
     made(bob(&mut h, make(dir, "new", NewNode::File)));
     // The former holder is like anyone else.
     assert_eq!(h.op(make(dir, "new", NewNode::File)), Err(ErrorKind::Exists));
@@ -159,6 +162,9 @@ fn numbers_are_used_once_in_ascending_order_by_their_session() {
     assert_eq!(after, number(4).unwrap(), "numbers that were issued are nobody else's");
     h.op(Op::AllocInos { count: 1 }).unwrap();
     assert_eq!(h.op(make_as(dir, "c", NewNode::File, number(3), false)), Err(ErrorKind::InvalidArgument), "void since");
+    for count in [0, farshore_meta::MAX_GIVE_BACK + 1] {
+        assert_eq!(h.op(Op::GiveBack { dirs: vec![dir; count] }), Err(ErrorKind::InvalidArgument));
+    }
     for count in [0, farshore_meta::MAX_ALLOC_INOS + 1] {
         assert_eq!(h.op(Op::AllocInos { count }), Err(ErrorKind::InvalidArgument));
     }
@@ -180,7 +186,7 @@ fn law_4_there_are_no_leases_before_their_version() {
     let ops = [
         make_as(Ino::ROOT, "a", NewNode::Directory, None, true),
         Op::AllocInos { count: 1 },
-        Op::GiveBack { dir: Ino::ROOT },
+        Op::GiveBack { dirs: vec![Ino::ROOT] },
         recall(Ino::ROOT, "a"),
     ];
     for op in ops {
@@ -194,7 +200,7 @@ fn law_20_a_rewind_brings_leases_back_as_they_were() {
     bob(&mut h, recall(Ino::ROOT, "dir")).unwrap();
     let (before, at) = (h.rows(Space::Shared), h.header().index);
     h.op(Op::AllocInos { count: 4 }).unwrap();
-    h.op(Op::GiveBack { dir }).unwrap();
+    h.op(Op::GiveBack { dirs: vec![dir] }).unwrap();
     bob(&mut h, rmdir(Ino::ROOT, "dir")).unwrap();
     let mut kv = farshore_meta::kv::Store::write(&h.store).unwrap();
     rewind(&mut *kv, at).unwrap();

@@ -139,14 +139,15 @@ pub enum Op {
     /// Issues `count` (1..=65536) consecutive inode numbers to the session, which uses them in ascending order. Those that
     /// it had before are void.
     AllocInos { count: u32 },
-    /// The session is not the directory's holder any more, if it was.
-    GiveBack { dir: Ino },
+    /// The session holds none of these directories (1..=1024) any more, if it did.
+    GiveBack { dirs: Vec<Ino> },
     /// Another session is to give back the lease on the directory, and that on the directory which `name` leads to in it: the
-    /// holder is told, and is the holder no more when it is asked again a second later.
+    /// holder is told. With `take`, of one who has waited for a second since it heard that this was done before, the lease ends.
     Recall {
         dir: Ino,
         #[serde(with = "serde_bytes_vec")]
         name: Vec<u8>,
+        take: bool,
     },
 }
 

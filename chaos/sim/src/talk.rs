@@ -24,6 +24,7 @@ impl Identity {
         let bucket = BucketId { region: RegionId(bucket.0), incarnation: Incarnation(1) };
         let info = SessionInfo { host: host.to_owned(), mount: "/sim".to_owned(), options: String::new(), bucket: Some(bucket) };
         frame(In::Hello(Hello {
+            machine: farshore_types::LEASES_VERSION,
             header: Some(header(volume, 0)),
             session: self.id.0.to_vec().into(),
             kind: self.kind.into(),

@@ -151,7 +151,7 @@ impl Work {
         }
         let directories = self.common.board.directories();
         let name = dice.pick(&directories)?.name.clone().into_bytes();
-        Some(Deed { op: Op::Recall { dir: Ino::ROOT, name }, effect: Effect::Recall })
+        Some(Deed { op: Op::Recall { dir: Ino::ROOT, name, take: dice.chance(500) }, effect: Effect::Recall })
     }
 
     fn deed(&mut self, dice: &Dice, parent: Ino, name: String, other: String) -> Option<Deed> {

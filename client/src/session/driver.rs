@@ -8,7 +8,7 @@ use super::link::{self, Finder, Link, LinkError, frame};
 use super::window::Window;
 use super::{Observer, OpError, OpRequest, OpWaiter, QueryAnswer, QueryRequest, Shared};
 use crate::backoff;
-use farshore_types::{BlockKey, EpochId, Ino, Query, SessionId, SessionInfo};
+use farshore_types::{BlockKey, EpochId, Ino, LEASES_VERSION, Query, SessionId, SessionInfo};
 use farshore_wire::encode;
 use farshore_wire::v1::{self, client_frame::Frame as Send};
 use std::collections::{BTreeMap, VecDeque};
@@ -205,6 +205,7 @@ impl Driver {
         hello.highest_index = self.shared.highest_index.load(Ordering::Acquire);
         // Only a writer's session is shared state that must still exist; a reader's lives in one leader's memory.
         hello.resumes = self.opened && self.config.kind == v1::hello::Kind::Writer;
+        hello.machine = LEASES_VERSION;
         hello.open = self.shared.opens().keys().map(|ino| ino.0).collect();
         hello
     }
@@ -319,7 +320,12 @@ impl Driver {
 
     fn send_new(&mut self, requests: impl Iterator<Item = OpRequest>) {
         let mut sequences = Vec::new();
+        let generation = self.shared.generation.load(Ordering::Acquire);
         for request in requests {
+            if request.waiter.of_session.is_some_and(|of| of != generation) {
+                let _ = request.waiter.answer.send(Err(OpError::SessionLost));
+                continue;
+            }
             // Who gave up before the operation was sent must not have it done behind their back.
             if !request.waiter.answer.is_closed() {
                 sequences.push(self.window.take(request.op, request.waiter));

@@ -74,6 +74,8 @@ pub(crate) struct OpWaiter {
     pub answer: oneshot::Sender<OpAnswer>,
     /// What the operation makes is to be held open.
     pub open: bool,
+    /// It means something in this session only.
+    pub of_session: Option<u64>,
 }
 
 pub(crate) struct QueryRequest {
@@ -190,13 +192,14 @@ impl Session {
     /// as if [`Session::count_open`] and [`Query::Open`] had followed, unless the answer says that it does not.
     pub(crate) async fn call_to(&self, op: Op, open: bool) -> OpAnswer {
         let (answer, waiting) = oneshot::channel();
-        self.ask(&self.ops, OpRequest { op, waiter: OpWaiter { answer, open } }, waiting).await
+        self.ask(&self.ops, OpRequest { op, waiter: OpWaiter { answer, open, of_session: None } }, waiting).await
     }
 
-    /// As [`Session::call_to`], and waits only until the operation has its place in the session's order; the answer comes when it comes.
-    pub(crate) async fn begin(&self, op: Op, open: bool) -> Result<oneshot::Receiver<OpAnswer>, OpError> {
+    /// As [`Session::call_to`], for an operation of the session `generation` alone, and waits only until it has its place in the
+    /// session's order; the answer comes when it comes, to who has kept the receiver.
+    pub(crate) async fn begin(&self, op: Op, open: bool, generation: u64) -> Result<oneshot::Receiver<OpAnswer>, OpError> {
         let (answer, waiting) = oneshot::channel();
-        let send = self.ops.send(OpRequest { op, waiter: OpWaiter { answer, open } });
+        let send = self.ops.send(OpRequest { op, waiter: OpWaiter { answer, open, of_session: Some(generation) } });
         within(self.call_timeout, async { send.await.map_err(|_| OpError::Closed) }).await?;
         Ok(waiting)
     }

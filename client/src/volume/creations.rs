@@ -11,7 +11,6 @@ use super::observer::CacheObserver;
 use super::table::OpenInode;
 use crate::error::FsError;
 use crate::session::{Done, OpError, Session};
-use crate::write::Committed;
 use farshore_types::{Attr, ErrorKind, Ino, LogIndex, MAX_NAME, NewNode, NodeKind, Op, Query, Reply, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -28,6 +27,8 @@ const HOLD_MAX: Duration = Duration::from_millis(500);
 const HEARD_MAX: Duration = Duration::from_millis(100);
 /// Creations without an answer; beyond it files are made at the cluster.
 const CREATIONS_MAX: usize = 256;
+/// Directories given back in one operation.
+const GIVE_BACK_MAX: usize = 512;
 /// Numbers taken at once.
 const RANGE: u32 = 256;
 
@@ -65,6 +66,14 @@ struct Numbers {
     next: u64,
     left: u32,
     of: (u64, u64),
+}
+
+/// A file that was made here.
+pub(super) struct Held {
+    pub inode: Arc<OpenInode>,
+    /// The session that it is open in.
+    pub generation: u64,
+    pub attr: Attr,
 }
 
 /// All creations of one client.
@@ -108,6 +117,14 @@ impl Creation {
     /// Nobody uses the file any more.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
+        // The answer may have come since it was looked for.
+        if matches!(*self.stage.borrow(), Stage::Done(Ok(()))) {
+            self.all.close(self.inode.ino, self.generation);
+        }
+    }
+
+    fn is(&self, parent: Ino, name: &[u8]) -> bool {
+        self.parent == parent && self.name == name
     }
 
     fn context(&self) -> String {
@@ -140,45 +157,41 @@ impl Creations {
         name: &[u8],
         (mode, uid, gid): (u16, u32, u32),
         enter: impl FnOnce(Ino) -> Arc<OpenInode>,
-    ) -> Option<(Arc<OpenInode>, u64)> {
+    ) -> Option<Held> {
         if !self.may_hold(parent, name) {
             return None;
         }
         let mut numbers = self.numbers.lock().await;
         let of = (self.session.generation(), self.session.connections());
         if numbers.left == 0 || numbers.of != of {
+            // Others may have waited for numbers in vain before.
+            if !self.may_hold(parent, name) {
+                return None;
+            }
             *numbers = self.take_numbers(of).await?;
         }
-        // The lease may have been recalled while numbers were waited for.
-        if !self.may_hold(parent, name) {
-            return None;
-        }
+        // The lease may have been recalled meanwhile: looked at where a recall that comes later finds the file.
         let mut pending = self.pending();
-        if pending.len() >= CREATIONS_MAX {
+        if !self.may_hold(parent, name) || pending.len() >= CREATIONS_MAX {
             return None;
         }
         let group = self.caches.leases.group_in(parent, gid)?;
         let ino = Ino(numbers.next);
-        (numbers.next, numbers.left) = (numbers.next + 1, numbers.left - 1);
-        let node = NewNode::File;
-        let op = Op::MakeAs { parent, name: name.to_vec(), node, mode, uid, gid, ino: Some(ino), lease: false };
-        let inode = enter(ino);
         let attr = new_file(ino, (mode, uid, group));
-        self.caches.names.held_file(parent, name, &attr);
-        let creation = Arc::new(Creation {
-            op,
-            parent,
-            name: name.to_vec(),
-            inode: inode.clone(),
-            generation: of.0,
-            stage: watch::Sender::new(Stage::Held),
-            given_up: AtomicBool::new(false),
-            all: self.clone(),
-        });
-        inode.made_here(attr, creation.clone());
+        if !self.caches.names.hold_file(parent, name, &attr) {
+            return None;
+        }
+        (numbers.next, numbers.left) = (numbers.next + 1, numbers.left - 1);
+        let (node, name) = (NewNode::File, name.to_vec());
+        let op = Op::MakeAs { parent, name: name.clone(), node, mode, uid, gid, ino: Some(ino), lease: false };
+        let (inode, generation) = (enter(ino), of.0);
+        let (stage, given_up) = (watch::Sender::new(Stage::Held), AtomicBool::new(false));
+        let all = self.clone();
+        let creation = Arc::new(Creation { op, parent, name, inode: inode.clone(), generation, stage, given_up, all });
+        inode.made_here(attr.clone(), creation.clone());
         pending.insert(ino, creation);
         self.waits.notify_one();
-        Some((inode, of.0))
+        Some(Held { inode, generation, attr })
     }
 
     /// A range of numbers. Those before it are void: what has some of them goes first.
@@ -212,7 +225,7 @@ impl Creations {
                 self.settle(&creation, Err(FsError::of_op(OpError::SessionLost, creation.context())));
                 continue;
             }
-            let answer = self.session.begin(creation.op.clone(), true).await?;
+            let answer = self.session.begin(creation.op.clone(), true, creation.generation).await?;
             creation.stage.send_replace(Stage::Sent);
             tokio::spawn(self.clone().hear(creation, answer));
         }
@@ -223,7 +236,7 @@ impl Creations {
         let done = match answer.await.unwrap_or(Err(OpError::Closed)) {
             Ok(Done { reply: Reply::Attr(attr), index, opened }) => {
                 self.caches.names.made_file(creation.parent, &attr);
-                creation.inode.committed(attr, index);
+                creation.inode.made_as(attr, index);
                 self.opened(&creation, opened).await;
                 Ok(())
             }
@@ -248,7 +261,13 @@ impl Creations {
                 generation
             }
         };
-        if creation.given_up.load(Ordering::Acquire) && self.session.count_close(ino, generation) {
+        if creation.given_up.load(Ordering::Acquire) {
+            self.close(ino, generation);
+        }
+    }
+
+    fn close(&self, ino: Ino, generation: u64) {
+        if self.session.count_close(ino, generation) {
             self.session.close_soon(ino);
         }
     }
@@ -263,10 +282,10 @@ impl Creations {
         creation.stage.send_replace(Stage::Done(done));
     }
 
-    /// Waits for the creations on which the answer depends.
+    /// Waits for the creations on which the answer depends. The one who made a file hears how it went.
     pub async fn settle_for(self: &Arc<Self>, query: &Query) {
         let concerns = |creation: &Creation| match query {
-            Query::Lookup { parent, name } => creation.parent == *parent && creation.name == *name,
+            Query::Lookup { parent, name } => creation.is(*parent, name),
             Query::ReadDir { ino, .. } => creation.parent == *ino,
             Query::GetAttr { ino } | Query::Parent { ino } => creation.inode.ino == *ino || creation.parent == *ino,
             Query::Open { ino } | Query::Slices { ino, .. } | Query::PathOf { ino } | Query::ReadLink { ino } => {
@@ -274,21 +293,30 @@ impl Creations {
             }
             Query::Close { .. } | Query::StatFs => false,
         };
-        let all: Vec<_> = self.pending().values().filter(|creation| concerns(creation)).cloned().collect();
-        for creation in all {
-            // The one who made the file hears how it went.
-            let _ = creation.outcome().await;
+        let _ = self.settle_where(concerns).await;
+    }
+
+    /// Waits for what is to be removed, moved or linked, and for what may be replaced: a name that this client could not make
+    /// after all is not its to change.
+    pub async fn settle_names(self: &Arc<Self>, op: &Op) -> Result<(), FsError> {
+        match op {
+            Op::Unlink { parent, name } => self.settle_where(|creation| creation.is(*parent, name)).await,
+            Op::Rename { parent, name, new_parent, new_name, .. } => {
+                self.settle_where(|creation| creation.is(*parent, name) || creation.is(*new_parent, new_name)).await
+            }
+            Op::Link { ino, .. } => self.settle_where(|creation| creation.inode.ino == *ino).await,
+            _ => Ok(()),
         }
     }
 
     /// Waits until all are done that there are now.
     pub async fn settle_all(self: &Arc<Self>) -> Result<(), FsError> {
-        let all: Vec<_> = self.pending().values().cloned().collect();
-        let mut result = Ok(());
-        for creation in all {
-            result = result.and(creation.outcome().await);
-        }
-        result
+        self.settle_where(|_| true).await
+    }
+
+    async fn settle_where(self: &Arc<Self>, which: impl Fn(&Creation) -> bool) -> Result<(), FsError> {
+        let all: Vec<_> = self.pending().values().filter(|creation| which(creation)).cloned().collect();
+        futures::future::join_all(all.iter().map(|creation| creation.outcome())).await.into_iter().collect()
     }
 
     /// Sends what has waited long enough, and gives back leases that were recalled, until `stop` says so.
@@ -297,29 +325,44 @@ impl Creations {
         loop {
             let at = due.unwrap_or_else(Instant::now);
             tokio::select! {
-                () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 () = self.waits.notified(), if due.is_none() => due = Some(Instant::now() + HOLD_MAX),
                 () = tokio::time::sleep_until(at), if due.is_some() => {
                     // What has no room at the session now has it at the next time.
-                    let done = self.begin_all().await;
-                    due = done.is_err().then(|| Instant::now() + HOLD_MAX);
+                    due = self.give_back().await.is_err().then(|| Instant::now() + HOLD_MAX);
                 }
-                () = self.caches.leases.recalled.notified() => self.give_back().await,
+                () = self.caches.leases.recalled.notified() => {
+                    if self.give_back().await.is_err() {
+                        due.get_or_insert_with(|| Instant::now() + HOLD_MAX);
+                    }
+                }
             }
+        }
+        // What a volume that was not shut down has not sent, nobody will.
+        let held: Vec<_> = self.pending().values().cloned().collect();
+        for creation in held.into_iter().filter(|creation| matches!(*creation.stage.borrow(), Stage::Held)) {
+            self.settle(&creation, Err(FsError::of_op(OpError::Closed, creation.context())));
         }
     }
 
-    /// What was made under the lease goes first; the session keeps the order.
-    async fn give_back(self: &Arc<Self>) {
-        if let Err(error) = self.begin_all().await {
-            tracing::debug!("leases are not given back in order, and will be taken: {error}");
-            return;
-        }
-        for dir in self.caches.leases.take_recalled() {
-            if let Err(error) = self.session.call(Op::GiveBack { dir }).await {
-                tracing::debug!(%dir, "a lease was not given back, and will be taken: {error}");
+    /// Sends what is held, and gives back what was recalled. What was made under a lease goes before it: a lease is in the list only once nothing is made under it any more. Nobody waits
+    /// for the answers, so that the next who asks is served.
+    async fn give_back(self: &Arc<Self>) -> Result<(), OpError> {
+        let generation = self.session.generation();
+        let dirs = self.caches.leases.take_recalled();
+        let mut sent = 0;
+        let done = async {
+            self.begin_all().await?;
+            for dirs in dirs.chunks(GIVE_BACK_MAX) {
+                let answer = self.session.begin(Op::GiveBack { dirs: dirs.to_vec() }, false, generation).await?;
+                tokio::spawn(answer);
+                sent += dirs.len();
             }
+            Ok(())
         }
+        .await;
+        self.caches.leases.put_back(&dirs[sent..]);
+        done
     }
 }
 

@@ -138,12 +138,9 @@ impl Volume {
     ) -> Result<(FileHandle, Attr), FsError> {
         if self.config.durable == Durable::AtClose
             && !self.is_read_only()
-            && let Some((inode, generation)) =
-                self.creations.hold(parent, name, (mode, uid, gid), |ino| self.open.enter(ino)).await
+            && let Some(held) = self.creations.hold(parent, name, (mode, uid, gid), |ino| self.open.enter(ino)).await
         {
-            let handle = FileHandle::new(inode, flags, generation);
-            let attr = self.attr_of(handle.inode()).await?;
-            return Ok((handle, attr));
+            return Ok((FileHandle::new(held.inode, flags, held.generation), held.attr));
         }
         let Made { attr, index, opened } = self.make_to(parent, name, (NewNode::File, mode, uid, gid), true).await?;
         let Some(generation) = opened else { return self.open(attr.ino, flags).await };
@@ -218,9 +215,6 @@ impl Volume {
                 flushed = commit(&inode, &self.session).await;
             }
         }
-        if let Some(creation) = inode.creation().filter(|_| self.open.users(ino) == 1) {
-            creation.give_up();
-        }
         let turn = inode.opening.lock().await;
         if flushed.is_err() && self.open.users(ino) == 1 {
             let lost = inode.writer.abandon();
@@ -230,11 +224,16 @@ impl Volume {
                 tracing::error!(%ino, path, lost, attributes = ?held, "closed with changes that could not be committed; they are lost");
             }
         }
+        let creation = inode.creation();
         if self.session.count_close(ino, handle.0.generation) {
             self.session.close_soon(ino);
         }
         drop(turn);
-        self.open.leave(ino);
+        if self.open.leave(ino)
+            && let Some(creation) = creation
+        {
+            creation.give_up();
+        }
         flushed
     }
 
@@ -252,6 +251,9 @@ impl Volume {
 
     /// What is committed, with what was set and written here already.
     pub(super) fn with_local(&self, mut attr: Attr) -> Attr {
+        if attr.kind == NodeKind::Directory {
+            self.caches.names.over(&mut attr);
+        }
         if let Some(inode) = self.open.get(attr.ino) {
             if let Some((held, _)) = inode.held() {
                 held.over(&mut attr);

@@ -125,12 +125,30 @@ impl OwnNames {
         }
     }
 
-    /// This client has made the file, and the cluster will hear of it later: as [`OwnNames::making`], with its times.
-    pub fn held_file(&self, dir: Ino, name: &[u8], made: &Attr) {
-        self.may_exist(dir, name);
-        self.making(dir);
-        if let Some(attr) = self.inner().known.get_mut(&dir).and_then(|known| known.attr.as_mut()) {
+    /// This client makes the file, and the cluster will hear of it later: as [`OwnNames::making`], with its times. `false`: the name
+    /// may exist already, and nothing was done.
+    pub fn hold_file(&self, dir: Ino, name: &[u8], made: &Attr) -> bool {
+        let mut inner = self.inner();
+        let Some(known) = inner.known.get_mut(&dir) else { return false };
+        if !known.names.insert(name.to_vec()) {
+            return false;
+        }
+        known.making += 1;
+        known.changes += 1;
+        if let Some(attr) = &mut known.attr {
             (attr.mtime, attr.ctime) = (made.ctime, made.ctime);
+        }
+        inner.names += 1;
+        inner.bound();
+        true
+    }
+
+    /// Files are being made in this directory that the cluster may not have said of: what it will say of its times.
+    pub fn over(&self, attr: &mut Attr) {
+        let inner = self.inner();
+        let known = inner.known.get(&attr.ino).filter(|known| known.making > 0).and_then(|known| known.attr.as_ref());
+        if let Some(known) = known.filter(|known| (known.mtime.secs, known.mtime.nanos) > (attr.mtime.secs, attr.mtime.nanos)) {
+            (attr.mtime, attr.ctime) = (known.mtime, known.ctime);
         }
     }
 

@@ -15,9 +15,11 @@ use tokio::time::Instant;
 /// together are the second that names and attributes may be old.
 const KNOWN_MAX: Duration = Duration::from_millis(100);
 
-/// The wait between asking for a lease and trying again: first, and at most. Its holder has a second to give it back.
-const RECALL_FIRST: Duration = Duration::from_millis(10);
+/// The wait between asking for a lease and trying again: first, and at most.
+const RECALL_FIRST: Duration = Duration::from_millis(2);
 const RECALL_MAX: Duration = Duration::from_millis(200);
+/// Time to give a lease back, from when the recall was done.
+const HOLDER_HAS: Duration = Duration::from_secs(1);
 
 /// Figures of the whole volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +126,17 @@ impl Volume {
             names.making(parent);
         }
         let lease = directory && self.config.durable == Durable::AtClose && self.session.knows_leases();
-        let of = name.to_vec();
-        let op = match lease {
-            true => Op::MakeAs { parent, name: of, node, mode, uid, gid, ino: None, lease },
-            false => Op::Make { parent, name: of, node, mode, uid, gid },
+        let plain = Op::Make { parent, name: name.to_vec(), node: node.clone(), mode, uid, gid };
+        let done = if lease {
+            let leased = Op::MakeAs { parent, name: name.to_vec(), node, mode, uid, gid, ino: None, lease };
+            match self.call(leased, open).await {
+                // A history that does not know them any more, after a rewind.
+                Err(OpError::Refused(ErrorKind::Unsupported)) => self.call(plain, open).await,
+                done => done,
+            }
+        } else {
+            self.call(plain, open).await
         };
-        let done = self.call(op, open).await;
         let made = done.map_err(|error| FsError::of_op(error, context())).and_then(|done| match done.reply {
             Reply::Attr(attr) => Ok(Made { attr, index: done.index, opened: done.opened }),
             other => Err(unexpected(&other, context())),
@@ -180,6 +187,8 @@ impl Volume {
             self.caches.names.may_exist(parent, name);
         }
         let op = Op::Rename { parent, name: name.to_vec(), new_parent, new_name: new_name.to_vec(), mode };
+        self.caches.leases.moved(parent, name);
+        self.caches.leases.moved(new_parent, new_name);
         self.changing([parent, new_parent], self.change(op, context)).await.map(drop)
     }
 
@@ -275,6 +284,7 @@ impl Volume {
     }
 
     pub(super) async fn change(&self, op: Op, context: impl Fn() -> String) -> Result<Reply, FsError> {
+        self.creations.settle_names(&op).await?;
         self.call(op, false).await.map(|done| done.reply).map_err(|error| FsError::of_op(error, context()))
     }
 
@@ -283,18 +293,22 @@ impl Volume {
     /// [`Session::call_to`]: crate::session::Session::call_to
     async fn call(&self, op: Op, open: bool) -> Result<Done, OpError> {
         let began = Instant::now();
+        let mut recalled: Option<Instant> = None;
         for failures in 0.. {
             self.creations.begin_all().await?;
             match self.session.call_to(op.clone(), open).await {
                 Err(OpError::Refused(ErrorKind::Leased)) if began.elapsed() < self.config.call_timeout => {}
                 done => return done,
             }
+            // The holder's second begins when the recall is known to be done.
+            let take = recalled.is_some_and(|since| since.elapsed() >= HOLDER_HAS);
             for (dir, name) in names_of(&op) {
-                match self.session.call(Op::Recall { dir, name: name.to_vec() }).await {
+                match self.session.call(Op::Recall { dir, name: name.to_vec(), take }).await {
                     Ok(_) | Err(OpError::Refused(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
+            recalled.get_or_insert_with(Instant::now);
             tokio::time::sleep(backoff::delay(RECALL_FIRST, RECALL_MAX, failures)).await;
         }
         unreachable!("it ends at the time of a call at the latest")

@@ -103,8 +103,20 @@ impl OpenInode {
         *self.making() = Making::Pending(creation);
     }
 
+    /// The creation's answer, which may come behind that to a commit in the same entry: of the same version, and newer.
+    pub fn made_as(&self, attr: Attr, seen: LogIndex) {
+        let mut known = self.known();
+        if known.attr.as_ref().is_none_or(|before| before.version < attr.version) {
+            known.set(attr, seen);
+            known.changes += 1;
+        }
+    }
+
     /// What came of the creation.
     pub fn was_made(&self, done: Result<(), FsError>) {
+        if done.is_err() {
+            self.forget_entirely();
+        }
         *self.making() = done.map_or_else(Making::Failed, |()| Making::Made);
     }
 
@@ -281,13 +293,16 @@ impl OpenInodes {
         inode.clone()
     }
 
-    pub fn leave(&self, ino: Ino) {
+    /// Ends a use; whether it was the last one.
+    pub fn leave(&self, ino: Ino) -> bool {
         let mut inodes = self.lock();
-        let Some((_, users)) = inodes.get_mut(&ino) else { return };
+        let Some((_, users)) = inodes.get_mut(&ino) else { return false };
         *users -= 1;
-        if *users == 0 {
+        let last = *users == 0;
+        if last {
             inodes.remove(&ino);
         }
+        last
     }
 
     /// How many use an inode.

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -37,6 +38,8 @@ pub struct Faults {
     /// Take commits of slices as if their epoch were over, so often.
     pub older_epoch: AtomicU32,
     pub silent_invalidations: AtomicBool,
+    /// Leave the requests of this session where they are.
+    pub deaf_to: Mutex<Option<SessionId>>,
     /// Entries are so much later than they would be, in microseconds.
     pub later_us: AtomicU64,
     /// Say in the welcome that the cluster is a mirror.
@@ -47,6 +50,8 @@ pub struct State {
     store: Memory,
     streams: Mutex<HashMap<SessionId, (v1::hello::Kind, Sender)>>,
     pub faults: Faults,
+    /// All questions, in the order in which they came.
+    pub asked: Mutex<Vec<Query>>,
     pub fronts: Mutex<Vec<v1::Block>>,
     pub completions: Mutex<Vec<v1::Completion>>,
     pub listings: Mutex<Vec<v1::Listing>>,
@@ -110,6 +115,13 @@ impl State {
         self.read(|kv| header(kv).unwrap().index.0)
     }
 
+    /// The only session there is.
+    pub fn only_session(&self) -> SessionId {
+        let sessions = self.read(|kv| farshore_meta::sessions(kv).unwrap());
+        let [session] = sessions.as_slice() else { panic!("{sessions:?}") };
+        session.id
+    }
+
     fn knows(&self, session: SessionId) -> bool {
         self.read(|kv| farshore_meta::sessions(kv).unwrap().iter().any(|record| record.id == session))
     }
@@ -170,6 +182,7 @@ impl Cluster {
             store: Memory::new(),
             streams: Default::default(),
             faults: Default::default(),
+            asked: Default::default(),
             fronts: Default::default(),
             completions: Default::default(),
             listings: Default::default(),
@@ -276,6 +289,9 @@ async fn answer(state: &State, session: SessionId, frame: In, out: &Sender) -> b
         In::Requests(requests) => return requested(state, session, requests, out).await,
         In::Queries(queries) => {
             state.faults.queries.fetch_add(queries.queries.len() as u64, Ordering::Relaxed);
+            for question in &queries.queries {
+                state.asked.lock().unwrap().push(decode(&question.query).unwrap());
+            }
             let answers = queries.queries.into_iter().map(|question| {
                 let result = state.query(decode(&question.query).unwrap());
                 v1::Answer { id: question.id, log_index: state.index(), result: encode(&result) }
@@ -303,6 +319,9 @@ fn ordered(count: &AtomicU32) -> bool {
 }
 
 async fn requested(state: &State, session: SessionId, requests: v1::Requests, out: &Sender) -> bool {
+    while *state.faults.deaf_to.lock().unwrap() == Some(session) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     state.faults.batches.fetch_add(1, Ordering::Relaxed);
     let reply =
         |sequence, index, outcome: &Outcome| v1::Reply { sequence, log_index: index, outcome: encode(outcome), opened: false };
@@ -325,7 +344,10 @@ async fn requested(state: &State, session: SessionId, requests: v1::Requests, ou
         }
         let applied = state.apply(SharedBody::Batch(batch.collect()));
         for (request, outcome) in requests.requests.iter().zip(&applied.outcomes) {
-            let opened = request.open && outcome.is_ok() && !state.faults.opens_nothing.load(Ordering::Relaxed);
+            // As a node: what has no name any more when the entry is answered is for the client to find out.
+            let there = |ino| matches!(state.query(Query::GetAttr { ino }), Ok(QueryReply::Attr(attr)) if attr.nlink > 0);
+            let made = matches!(outcome, Ok(Reply::Attr(attr)) if there(attr.ino));
+            let opened = request.open && made && !state.faults.opens_nothing.load(Ordering::Relaxed);
             replies.push(v1::Reply { opened, ..reply(request.sequence, applied.index.0, outcome) });
         }
         if ordered(&state.faults.drop_after_apply) {

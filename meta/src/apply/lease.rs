@@ -3,8 +3,9 @@
 //!
 //! A session holds what it made and asked to hold, until it gives it back, or ends. What another session wants there is
 //! refused as [`ErrorKind::Leased`]; that one recalls the lease, of which the holder hears as of any change by others, and
-//! tries again. A holder that has not given it back [`RECALL_US`] later holds it no more: the next recall says so. All of it
-//! is shared state, since a lease must hold also at the next leader.
+//! tries again. A holder that has not given it back [`RECALL_US`] later holds it no more, when the one who waits says so: it
+//! counts from the answer to its recall, since the holder hears of that only when it is applied, which may be long after the
+//! entry got its time. All of it is shared state, since a lease must hold also at the next leader.
 
 use super::{Apply, Fail};
 use crate::change::Touched;
@@ -17,6 +18,8 @@ use farshore_types::{COUNTER_BITS, ErrorKind, Ino, LEASES_VERSION, Reply, Sessio
 
 /// Numbers of one [`farshore_types::Op::AllocInos`], inclusive.
 pub const MAX_ALLOC_INOS: u32 = 65_536;
+/// Directories of one [`farshore_types::Op::GiveBack`], inclusive.
+pub const MAX_GIVE_BACK: usize = 1024;
 /// How long a holder has to give a lease back, in microseconds of the entries' time.
 pub const RECALL_US: i64 = 1_000_000;
 
@@ -80,8 +83,18 @@ impl Apply<'_> {
         self.txn.put(&key::numbers(session), encode(&Numbers { next: ino.0 + 1, ..numbers }))
     }
 
-    pub(super) fn give_back(&mut self, session: SessionId, dir: Ino) -> Result<Reply, Fail> {
+    pub(super) fn give_back(&mut self, session: SessionId, dirs: &[Ino]) -> Result<Reply, Fail> {
         self.check_leases()?;
+        if !(1..=MAX_GIVE_BACK).contains(&dirs.len()) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        for dir in dirs {
+            self.give_back_one(session, *dir)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn give_back_one(&mut self, session: SessionId, dir: Ino) -> Result<(), StorageError> {
         if let Some(mut inode) = self.txn.row::<Inode>(&key::inode(dir))?
             && let Body::Directory { lease: slot @ Some(_) } = &mut inode.body
             && slot.is_some_and(|lease| lease.holder == session)
@@ -89,26 +102,26 @@ impl Apply<'_> {
             *slot = None;
             self.put_inode(dir, &inode)?;
         }
-        Ok(Reply::Done)
+        Ok(())
     }
 
-    pub(super) fn recall(&mut self, dir: Ino, name: &[u8]) -> Result<Reply, Fail> {
+    pub(super) fn recall(&mut self, dir: Ino, name: &[u8], take: bool) -> Result<Reply, Fail> {
         self.check_leases()?;
         super::op::check_name(name)?;
         let below = self.dentry(dir, name)?.map(|dentry| dentry.ino);
         for ino in [Some(dir), below].into_iter().flatten() {
-            self.recall_one(ino)?;
+            self.recall_one(ino, take)?;
         }
         Ok(Reply::Done)
     }
 
-    fn recall_one(&mut self, ino: Ino) -> Result<(), StorageError> {
+    fn recall_one(&mut self, ino: Ino, take: bool) -> Result<(), StorageError> {
         let Some(mut inode) = self.txn.row::<Inode>(&key::inode(ino))? else { return Ok(()) };
         let Body::Directory { lease: slot } = &mut inode.body else { return Ok(()) };
         let Some(lease) = slot.as_mut().filter(|lease| Some(lease.holder) != self.session) else { return Ok(()) };
         // Each time anew: a holder that has another connection since may not have heard of it.
         self.changes.touched.push((self.session, Touched::Inode(ino)));
-        let over = lease.recalled.is_some_and(|since| micros(self.now).saturating_sub(micros(since)) >= RECALL_US);
+        let over = take && lease.recalled.is_some_and(|since| micros(self.now).saturating_sub(micros(since)) >= RECALL_US);
         if over || !self.is_open(lease.holder)? {
             *slot = None;
         } else {

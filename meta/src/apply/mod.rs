@@ -29,7 +29,7 @@ pub use content::{MAX_COMMIT_SLICES, MAX_FILE_SIZE};
 pub use control::{MAX_SESSION_TEXT, MAX_SESSIONS};
 pub use issue::MAX_ALLOC_SLICES;
 pub(crate) use issue::issued_range;
-pub use lease::{MAX_ALLOC_INOS, RECALL_US};
+pub use lease::{MAX_ALLOC_INOS, MAX_GIVE_BACK, RECALL_US};
 pub use op::MAX_LINKS;
 use session::Talk;
 pub use session::{MAX_ISSUED_RANGES, MAX_UNACKNOWLEDGED};

@@ -36,8 +36,8 @@ impl Apply<'_> {
             Op::AllocSlices { count } => self.alloc_slices(session, window, *count),
             Op::CloseSlices { below } => self.close_slices(session, window, *below),
             Op::AllocInos { count } => self.alloc_inos(session, *count),
-            Op::GiveBack { dir } => self.give_back(session, *dir),
-            Op::Recall { dir, name } => self.recall(*dir, name),
+            Op::GiveBack { dirs } => self.give_back(session, dirs),
+            Op::Recall { dir, name, take } => self.recall(*dir, name, *take),
         }
     }
 

@@ -248,7 +248,11 @@ pub fn make_as(parent: Ino, name: &str, node: NewNode, ino: Option<Ino>, lease: 
 }
 
 pub fn recall(dir: Ino, name: &str) -> Op {
-    Op::Recall { dir, name: name.into() }
+    Op::Recall { dir, name: name.into(), take: false }
+}
+
+pub fn take(dir: Ino, name: &str) -> Op {
+    Op::Recall { dir, name: name.into(), take: true }
 }
 
 pub fn slice(id: SliceId, chunk: u32, position: u32, size: u32) -> NewSlice {

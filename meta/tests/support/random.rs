@@ -104,9 +104,10 @@ pub fn to_op(random: &RandomOp, inos: &[Ino], ids: &mut SliceId) -> Op {
         }
         19 => make_as(dir, name, NewNode::Directory, None, !b.is_multiple_of(4)),
         20 => make_as(dir, name, NewNode::File, None, false),
+        21 if d.is_multiple_of(2) => take(dir, name),
         21 => recall(dir, name),
         22 if d.is_multiple_of(2) => Op::AllocInos { count: 1 + (c % 9) as u32 },
-        22 => Op::GiveBack { dir: ino },
+        22 => Op::GiveBack { dirs: vec![ino, other] },
         _ if d.is_multiple_of(2) => Op::CloseSlices { below: SliceId(c % (ids.0 + 1)) },
         _ => Op::AllocSlices { count: 1 + (c % 9) as u32 },
     }

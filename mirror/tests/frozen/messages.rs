@@ -76,8 +76,8 @@ pub fn client() -> Named {
     let of_leases = [
         Op::MakeAs { parent, name: name.clone(), node, mode: 0o644, uid: 1, gid: 2, ino: Some(Ino(9)), lease: false },
         Op::AllocInos { count: 256 },
-        Op::GiveBack { dir },
-        Op::Recall { dir, name },
+        Op::GiveBack { dirs: vec![dir] },
+        Op::Recall { dir, name, take: true },
     ];
     let of_leases = of_leases.iter().map(|op| v1::Request { sequence: 1, op: encode(op), open: true }).collect();
     use client_frame::Frame;

@@ -7,7 +7,11 @@ use crate::proposal::Proposal;
 use crate::raft::types::{Refusal, Response};
 use crate::telemetry;
 use farshore_meta::kv::{KvRead, Store};
-use farshore_types::{Ino, LogIndex, Outcome, Query, QueryReply, Reply, Sequence, SessionId, SessionRequest, SharedBody};
+use farshore_types::{
+    ErrorKind, Ino, LEASES_VERSION, LogIndex, Op, Outcome, Query, QueryReply, Reply, Sequence, SessionId, SessionRequest,
+    SharedBody,
+};
+use farshore_wire::encode;
 use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::sync::{Arc, Weak};
@@ -36,6 +40,8 @@ struct Wanted {
     session: SessionId,
     sequence: Sequence,
     open: bool,
+    /// The number of what it makes, where the session gave it: held open before it is made, since a program has it open.
+    number: Option<Ino>,
 }
 
 /// Empties the queue until the node is dropped.
@@ -53,6 +59,9 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
         }
         let Some(node) = node.upgrade() else { return };
         let (wanted, batch) = take_batch(&mut waiting);
+        for (session, ino) in wanted.iter().filter_map(|wanted| Some((wanted.session, wanted.number?))) {
+            node.hub.open(session, ino);
+        }
         match submit(&node, batch).await {
             Ok(pending) => drop(R::spawn(async move {
                 let began = node.host.boot_us();
@@ -76,8 +85,10 @@ fn take_batch(waiting: &mut Vec<Queued>) -> (Vec<Wanted>, Vec<SessionRequest>) {
     let count = fitting.count().clamp(1, BATCH).min(waiting.len());
     let mut batch: Vec<Queued> = waiting.drain(..count).collect();
     batch.sort_by_key(|queued| queued.request.session);
-    let of =
-        |Queued { request, open, .. }: Queued| (Wanted { session: request.session, sequence: request.sequence, open }, request);
+    let of = |Queued { request, open, .. }: Queued| {
+        let number = if let Op::MakeAs { ino, .. } = request.op { ino.filter(|_| open) } else { None };
+        (Wanted { session: request.session, sequence: request.sequence, open, number }, request)
+    };
     batch.into_iter().map(of).unzip()
 }
 
@@ -116,7 +127,11 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
         let replies = wanted.iter().zip(outcomes).map(|(wanted, outcome)| v1::Reply {
             sequence: wanted.sequence.0,
             log_index: index.0,
-            outcome: farshore_wire::encode(outcome),
+            outcome: match outcome {
+                // An older client cannot read this one, and does not know how to ask for the lease.
+                Err(ErrorKind::Leased) if !node.hub.understands(session, LEASES_VERSION) => encode(&Outcome::Err(ErrorKind::Io)),
+                outcome => encode(outcome),
+            },
             opened: false,
         });
         let mut replies: Vec<v1::Reply> = replies.collect();
@@ -125,6 +140,11 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
             _ => None,
         };
         let made: Vec<(usize, Ino)> = wanted.iter().zip(outcomes).enumerate().filter_map(made).collect();
+        for (wanted, outcome) in wanted.iter().zip(outcomes) {
+            if let (Some(ino), Err(_)) = (wanted.number, outcome) {
+                node.hub.close(session, ino);
+            }
+        }
         if made.is_empty() {
             node.hub.send(session, Frame::Replies(v1::Replies { replies }));
             continue;

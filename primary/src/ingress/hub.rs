@@ -39,10 +39,40 @@ pub struct Client {
     closed: bool,
     /// Tells two connections of one session apart.
     connection: u64,
+    /// The highest version of the state machine whose answers it understands.
+    machine: u32,
 }
 
 impl Client {
+    /// What others changed goes first: who hears an answer has heard of all that was done before it. Nothing comes before a welcome.
     fn send(&mut self, frame: Frame) {
+        if !matches!(frame, Frame::Welcome(_))
+            && let Some(message) = self.take_touches()
+        {
+            self.push(Frame::Invalidations(message));
+        }
+        self.push(frame);
+    }
+
+    /// What it must be told about its caches, if anything.
+    fn take_touches(&mut self) -> Option<v1::Invalidations> {
+        if self.pending.touched.is_empty() && !self.pending.reset {
+            return None;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let mut message = v1::Invalidations { log_index: pending.index.0, reset: pending.reset, ..Default::default() };
+        for touched in pending.touched {
+            match touched {
+                Touched::Inode(ino) => message.inodes.push(ino.0),
+                Touched::Entry { parent, name } => {
+                    message.entries.push(v1::TouchedEntry { parent: parent.0, name: name.into() });
+                }
+            }
+        }
+        Some(message)
+    }
+
+    fn push(&mut self, frame: Frame) {
         if self.out.try_send(ServerFrame { frame: Some(frame) }).is_err() {
             self.closed = true;
             self.wake.notify_one();
@@ -85,7 +115,7 @@ impl Hub {
         kind: Kind,
         info: SessionInfo,
         region: String,
-        opens: &[u64],
+        (opens, machine): (&[u64], u32),
         out: mpsc::Sender<ServerFrame>,
     ) -> (u64, Arc<Notify>) {
         let wake = Arc::new(Notify::new());
@@ -104,6 +134,7 @@ impl Hub {
             pending: PendingTouches::default(),
             closed: false,
             connection,
+            machine,
         };
         if let Some(older) = inner.clients.insert(session, client) {
             older.wake.notify_one();
@@ -174,6 +205,11 @@ impl Hub {
         self.inner().clients.get_mut(&session).is_some_and(|client| client.opens.insert(ino))
     }
 
+    /// Whether the session's client understands answers of this version of the state machine.
+    pub fn understands(&self, session: SessionId, machine: u32) -> bool {
+        self.inner().clients.get(&session).is_some_and(|client| client.machine >= machine)
+    }
+
     /// The session's present connection.
     pub fn connection(&self, session: SessionId) -> Option<u64> {
         self.inner().clients.get(&session).map(|client| client.connection)
@@ -207,24 +243,13 @@ impl Hub {
         std::mem::take(&mut self.inner().rewound)
     }
 
-    /// What a client must be told about its caches, if anything.
-    pub fn take_touches(&self, session: SessionId) -> Option<v1::Invalidations> {
-        let mut inner = self.inner();
-        let client = inner.clients.get_mut(&session)?;
-        if client.pending.touched.is_empty() && !client.pending.reset {
-            return None;
+    /// Tells a client what it must hear about its caches, if there is anything.
+    pub fn send_touches(&self, session: SessionId) {
+        if let Some(client) = self.inner().clients.get_mut(&session)
+            && let Some(message) = client.take_touches()
+        {
+            client.push(Frame::Invalidations(message));
         }
-        let pending = std::mem::take(&mut client.pending);
-        let mut message = v1::Invalidations { log_index: pending.index.0, reset: pending.reset, ..Default::default() };
-        for touched in pending.touched {
-            match touched {
-                Touched::Inode(ino) => message.inodes.push(ino.0),
-                Touched::Entry { parent, name } => {
-                    message.entries.push(v1::TouchedEntry { parent: parent.0, name: name.into() });
-                }
-            }
-        }
-        Some(message)
     }
 
     /// All connected clients, for views.
@@ -300,5 +325,60 @@ impl Observer for Hub {
         }
         drop(inner);
         self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::OsHost;
+    use farshore_meta::Changes;
+
+    const ALICE: SessionId = SessionId([1; 16]);
+    const BOB: SessionId = SessionId([2; 16]);
+
+    fn connect(hub: &Hub, session: SessionId, machine: u32) -> mpsc::Receiver<ServerFrame> {
+        let (out, frames) = mpsc::channel(8);
+        let info = SessionInfo { host: "h".into(), mount: "/m".into(), options: String::new(), bucket: None };
+        hub.connect(session, Kind::Writer, info, "us-east".to_owned(), (&[], machine), out);
+        frames
+    }
+
+    fn touched_by(by: SessionId, ino: u64) -> Applied {
+        let touched = vec![(Some(by), Touched::Inode(Ino(ino)))];
+        Applied { index: LogIndex(9), outcomes: vec![], changes: Changes { touched, ..Changes::default() } }
+    }
+
+    #[test]
+    fn law_29_who_hears_an_answer_has_heard_what_others_did_before() {
+        let hub = Hub::new(Arc::new(OsHost));
+        let mut frames = connect(&hub, ALICE, 0);
+        hub.applied(&touched_by(BOB, 5));
+        hub.send(ALICE, Frame::Welcome(v1::Welcome::default()));
+        hub.send(ALICE, Frame::Replies(v1::Replies::default()));
+        hub.applied(&touched_by(ALICE, 6));
+        hub.send(ALICE, Frame::Answers(v1::Answers::default()));
+        hub.applied(&touched_by(BOB, 7));
+        hub.send_touches(ALICE);
+        hub.send_touches(ALICE);
+        let mut told = vec![];
+        while let Ok(ServerFrame { frame: Some(frame) }) = frames.try_recv() {
+            told.push(match frame {
+                Frame::Welcome(_) => "welcome".to_owned(),
+                Frame::Replies(_) => "replies".to_owned(),
+                Frame::Answers(_) => "answers".to_owned(),
+                Frame::Invalidations(message) => format!("{:?} at {}", message.inodes, message.log_index),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(told, ["welcome", "[5] at 9", "replies", "answers", "[7] at 9"]);
+    }
+
+    #[test]
+    fn law_4_what_an_older_client_does_not_understand_is_known() {
+        let hub = Hub::new(Arc::new(OsHost));
+        let _frames = [connect(&hub, ALICE, 7), connect(&hub, BOB, 0)];
+        assert!(hub.understands(ALICE, 7) && !hub.understands(ALICE, 8) && !hub.understands(BOB, 7));
+        assert!(!hub.understands(SessionId([3; 16]), 0), "nobody is there");
     }
 }

@@ -92,7 +92,7 @@ async fn admit<R: AsyncRuntime, S: Store>(
         _ => Sequence(0),
     };
     let region = region_name(&volume, &info, node);
-    let (connection, wake) = node.hub.connect(session, kind, info, region, &hello.open, output.clone());
+    let (connection, wake) = node.hub.connect(session, kind, info, region, (&hello.open, hello.machine), output.clone());
     let header = node.header().map_err(storage)?;
     let epoch = header.lineage.head_id();
     let welcome = v1::Welcome {
@@ -216,9 +216,7 @@ async fn converse<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, client: &Ad
             }
             Turn::Frame(_) => break,
             Turn::Touched => {
-                if let Some(message) = node.hub.take_touches(client.session) {
-                    node.hub.send(client.session, Out::Invalidations(message));
-                }
+                node.hub.send_touches(client.session);
             }
         }
     }

@@ -70,8 +70,8 @@ fn every_verb(caller: &mut Caller) -> Vec<Op> {
         Op::CloseSlices { below: SliceId(first.0 + 4) },
         make_leased("held"),
         Op::AllocInos { count: 5 },
-        Op::GiveBack { dir: made(&made_in[4]) },
-        Op::Recall { dir: Ino::ROOT, name: b"theirs".to_vec() },
+        Op::GiveBack { dirs: vec![made(&made_in[4])] },
+        Op::Recall { dir: Ino::ROOT, name: b"theirs".to_vec(), take: false },
     ]
 }
 
