@@ -3,6 +3,9 @@
 use crate::{Ino, LogIndex};
 use serde::{Deserialize, Serialize};
 
+/// The mode's bit that runs a program as its group, and gives a directory's group to what is made in it.
+pub const SET_GID: u16 = 0o2000;
+
 /// Seconds and nanoseconds since 1970; `nanos` is below 1,000,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp {

@@ -13,7 +13,7 @@ mod op;
 pub mod topology;
 mod volume;
 
-pub use attr::{Attr, NodeKind, Timestamp};
+pub use attr::{Attr, NodeKind, SET_GID, Timestamp};
 pub use block::{BlockKey, BlockKeyError, CHUNK_SIZE, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, ParseRegion, Slice, SliceView, blocks_of};
 pub use entry::{Control, LEASES_VERSION, LocalTime, SessionInfo, SessionRequest, SharedBody, SharedEntry};
 pub use epoch::{Chain, Epoch, EpochId, Lineage};

@@ -206,8 +206,8 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.shared.fsyncdir(reply);
+    fn fsyncdir(&self, _: &Request, dir: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.shared.fsyncdir(ino(dir), reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

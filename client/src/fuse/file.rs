@@ -154,9 +154,9 @@ impl Shared {
     }
 
     /// A change of a name was durable before it was answered (law 24), unless the mount keeps new files back.
-    pub(super) fn fsyncdir(self: &Arc<Self>, reply: ReplyEmpty) {
+    pub(super) fn fsyncdir(self: &Arc<Self>, dir: Ino, reply: ReplyEmpty) {
         let shared = self.clone();
-        self.answer(reply, async move { shared.volume.fsync_names().await.map_err(errno) }, |reply, ()| reply.ok());
+        self.answer(reply, async move { shared.volume.fsync_names(dir).await.map_err(errno) }, |reply, ()| reply.ok());
     }
 
     pub(super) fn flush(self: &Arc<Self>, handle: FileHandle, reply: ReplyEmpty) {

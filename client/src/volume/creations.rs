@@ -309,6 +309,11 @@ impl Creations {
         }
     }
 
+    /// Waits for all in a directory.
+    pub async fn settle_in(self: &Arc<Self>, dir: Ino) -> Result<(), FsError> {
+        self.settle_where(|creation| creation.parent == dir).await
+    }
+
     /// Waits until all are done that there are now.
     pub async fn settle_all(self: &Arc<Self>) -> Result<(), FsError> {
         self.settle_where(|_| true).await

@@ -195,9 +195,9 @@ impl Volume {
         self.flush(handle).await
     }
 
-    /// Waits until all names are durable that were made through this client. For fsync(2) of a directory.
-    pub async fn fsync_names(&self) -> Result<(), FsError> {
-        self.creations.settle_all().await
+    /// Waits until the names are durable that this client has made in a directory. For fsync(2) of it.
+    pub async fn fsync_names(&self, dir: Ino) -> Result<(), FsError> {
+        self.creations.settle_in(dir).await
     }
 
     /// Ends a handle. Flushes; the last one of an inode lets the cluster know, and gives up what cannot be committed.

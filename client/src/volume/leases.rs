@@ -6,7 +6,7 @@
 //! such a word, no lease is relied on any more; it is given back when somebody asks.
 
 use crate::invalidation::Invalidation;
-use farshore_types::{Attr, Ino};
+use farshore_types::{Attr, Ino, SET_GID};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,8 +16,6 @@ use tokio::sync::Notify;
 const LEASES_MAX: usize = 16_384;
 /// What was not used for so long goes with what others want.
 const IDLE: Duration = Duration::from_secs(1);
-/// New entries belong to the directory's group.
-const SET_GID: u16 = 0o2000;
 
 type Place = (Ino, Vec<u8>);
 

@@ -147,7 +147,7 @@ impl OwnNames {
     pub fn over(&self, attr: &mut Attr) {
         let inner = self.inner();
         let known = inner.known.get(&attr.ino).filter(|known| known.making > 0).and_then(|known| known.attr.as_ref());
-        if let Some(known) = known.filter(|known| (known.mtime.secs, known.mtime.nanos) > (attr.mtime.secs, attr.mtime.nanos)) {
+        if let Some(known) = known.filter(|known| known.mtime > attr.mtime) {
             (attr.mtime, attr.ctime) = (known.mtime, known.ctime);
         }
     }

@@ -127,6 +127,13 @@ async fn a_held_file_comes_to_the_cluster_by_itself() {
         assert_eq!(read(&one, file.ino()).await, b"late");
         one.release(file).await.unwrap();
     }
+    // A directory's fsync waits for what was made in it, and for nothing else.
+    let other = directory(&one, Ino::ROOT, "other").await;
+    held(&world, &one, other, "elsewhere").await;
+    let here = held(&world, &one, dir, "here").await;
+    one.fsync_names(dir).await.unwrap();
+    assert!(at_cluster(&world, dir, "here").is_some());
+    one.release(here).await.unwrap();
     // A client that ends leaves nothing behind.
     let file = held(&world, &one, dir, "last").await;
     one.write(&file, 0, Bytes::from_static(b"end")).await.unwrap();

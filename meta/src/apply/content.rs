@@ -15,7 +15,8 @@ use crate::row::{Held, Piece, Window, decode, encode, piece_key};
 use crate::shelf::{self, PieceRow, Place, Shelf, SliceRecord};
 use crate::txn::SharedRead;
 use farshore_types::{
-    BucketId, CHUNK_SIZE, ErrorKind, Ino, LogIndex, NewSlice, Reply, SessionId, SessionInfo, SliceId, TimeChange, Timestamp,
+    BucketId, CHUNK_SIZE, ErrorKind, Ino, LogIndex, NewSlice, Reply, SET_GID, SessionId, SessionInfo, SliceId, TimeChange,
+    Timestamp,
 };
 
 /// Longest file in bytes, inclusive.
@@ -27,7 +28,6 @@ const _: () =
     assert!(MAX_COMMIT_SLICES * crate::MAX_ENTRY_REQUESTS <= u16::MAX as usize, "pieces of an entry are told apart by u16");
 
 const SET_UID: u16 = 0o4000;
-const SET_GID: u16 = 0o2000;
 const GROUP_EXECUTE: u16 = 0o010;
 const NANOS: u32 = 1_000_000_000;
 

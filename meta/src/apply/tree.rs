@@ -10,9 +10,8 @@ use crate::key;
 use crate::kv::{Space, StorageError};
 use crate::row::{Dentry, encode, key_id};
 use crate::txn::SharedRead;
-use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply, SessionId};
+use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply, SET_GID, SessionId};
 
-const SET_GID: u16 = 0o2000;
 /// All bits that a mode may have.
 pub(super) const MODE_BITS: u16 = 0o7777;
 /// A symbolic link's mode means nothing and is shown as this.
