@@ -38,11 +38,14 @@ pub fn wait_for_leases(one: &Mount, two: &Mount) {
     drop(file);
 }
 
-/// Makes a file, as programs do that use one as a lock, and writes into it who did; whether that was this one.
-fn make(path: &Path, who: &str) -> bool {
+/// Makes a file, as programs do that use one as a lock, and writes into it who did; whether that was this one. Who was told so may
+/// lose it only where `cut_off` says that the cluster may not have been there for a while.
+fn make(path: &Path, who: &str, cut_off: bool) -> bool {
     let Ok(mut file) = File::create_new(path) else { return false };
     file.write_all(who.as_bytes()).unwrap();
-    file.sync_all().is_ok()
+    let kept = file.sync_all();
+    assert!(kept.is_ok() || cut_off, "{who} was told that it had made {}: {kept:?}", path.display());
+    kept.is_ok()
 }
 
 #[test]
@@ -58,10 +61,13 @@ fn of_two_mounts_that_make_the_same_names_one_makes_each_also_when_the_leader_di
         let directory = format!("round-{round}");
         fs::create_dir(mounts[round % 2].1.join(&directory)).unwrap();
         let leader = (round == ROUNDS / 2).then(|| world.wait_leader(REGION));
+        let cut_off = leader.is_some();
         let [by_a, by_b] = std::thread::scope(|scope| {
             let makers = mounts.each_ref().map(|(who, mount)| {
                 let directory = mount.join(&directory);
-                scope.spawn(move || (0..NAMES).map(|name| make(&directory.join(name.to_string()), who)).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    (0..NAMES).map(|name| make(&directory.join(name.to_string()), who, cut_off)).collect::<Vec<_>>()
+                })
             });
             if let Some(leader) = &leader {
                 world.kill_node(leader);
@@ -99,7 +105,7 @@ fn a_holder_that_is_killed_leaves_its_directory_to_others() {
     fs::write(one.join("dir/closed"), "kept").unwrap();
     let open = File::create_new(one.join("dir/open")).unwrap();
     one.kill();
-    assert!(make(&two.join("dir/theirs"), "b"));
+    assert!(make(&two.join("dir/theirs"), "b", false));
     assert_eq!(fs::read_to_string(two.join("dir/closed")).unwrap(), "kept");
     // Whether the open one had been sent is chance; it holds nobody up.
     let names = names(&two.join("dir"));
