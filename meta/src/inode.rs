@@ -2,7 +2,7 @@
 
 use crate::packed::{self, BASE, Unpack, put_number, put_time};
 use crate::row::{Held, KINDS, Value, kind_number, put_checksums, put_origin, read_checksums, read_origin};
-use farshore_types::{Attr, Ino, LogIndex, NodeKind, SessionId, SliceId, Timestamp};
+use farshore_types::{Attr, Ino, LogIndex, LogTime, NodeKind, SessionId, SliceId, Timestamp};
 
 /// Size that `stat` shows for a directory.
 const DIRECTORY_SIZE: u64 = 4096;
@@ -24,7 +24,7 @@ pub(crate) enum Body {
 pub(crate) struct Lease {
     pub holder: SessionId,
     /// When another session asked for it first.
-    pub recalled: Option<Timestamp>,
+    pub recalled: Option<LogTime>,
 }
 
 /// A file's piece at its first byte, when no piece of chunk 0 lies below it. Most files have one block and this one piece,
@@ -131,7 +131,7 @@ fn read_lease(more: u8, ctime: Timestamp, from: &mut Unpack) -> Option<Option<Le
         return Some(None);
     }
     let holder = SessionId(from.bytes(16)?.try_into().ok()?);
-    let recalled = if more & has::RECALLED != 0 { Some(from.time(ctime.secs)?) } else { None };
+    let recalled = if more & has::RECALLED != 0 { Some(from.time(ctime.secs)?.to_log_time()?) } else { None };
     Some(Some(Lease { holder, recalled }))
 }
 
@@ -258,7 +258,7 @@ impl Value for Inode {
                 to.extend_from_slice(&lease.holder.0);
                 if let Some(recalled) = lease.recalled {
                     more |= has::RECALLED;
-                    put_time(to, self.ctime.secs, recalled);
+                    put_time(to, self.ctime.secs, Timestamp::from_log_time(recalled));
                 }
             }
             Body::Directory { lease: None } | Body::Fifo | Body::Socket => {}

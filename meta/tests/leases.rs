@@ -107,7 +107,7 @@ fn giving_back_and_recalling_change_only_a_lease_of_the_right_session() {
     bob(&mut h, Op::GiveBack { dirs: vec![dir] }).unwrap();
     h.op(recall(Ino::ROOT, "dir")).unwrap();
     bob_later(&mut h, recall(Ino::ROOT, "none"), 0).unwrap();
-    assert_eq!(bob_later(&mut h, make(dir, "new", NewNode::File), RECALL_US as u64), Err(ErrorKind::Leased));
+    assert_eq!(bob_later(&mut h, make(dir, "new", NewNode::File), RECALL_US), Err(ErrorKind::Leased));
     for ino in [Ino(12345), made(h.op(make(dir, "file", NewNode::File)))] {
         h.op(Op::GiveBack { dirs: vec![ino] }).unwrap();
         bob(&mut h, recall(ino, "x")).unwrap();
@@ -119,7 +119,7 @@ fn giving_back_and_recalling_change_only_a_lease_of_the_right_session() {
 #[test]
 fn a_holder_that_does_not_answer_a_recall_is_none_after_a_second() {
     let (mut h, dir) = held();
-    const SECOND: u64 = RECALL_US as u64;
+    const SECOND: u64 = RECALL_US;
     bob(&mut h, take(Ino::ROOT, "dir")).unwrap();
     assert_eq!(bob(&mut h, rmdir(Ino::ROOT, "dir")), Err(ErrorKind::Leased), "it was not recalled before");
     bob_later(&mut h, take(Ino::ROOT, "dir"), SECOND - 5000).unwrap();

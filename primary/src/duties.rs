@@ -165,16 +165,17 @@ async fn finish_change<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mu
 /// Clients that stay connected hear of new nodes, so that they find the cluster after all others were replaced, and of a new
 /// version, so that they use what came with it.
 fn tell_members<R: AsyncRuntime, S: Store>(node: &Node<R, S>, memory: &mut Memory) -> Result<(), Broken> {
-    let (addresses, machine) = (node.member_addresses(), node.header()?.version);
-    if (&addresses, machine) == (&memory.told.0, memory.told.1) {
+    let now = (node.member_addresses(), node.header()?.version);
+    if now == memory.told {
         return Ok(());
     }
+    let (addresses, machine) = &now;
     let mut sessions = vec![];
     node.hub.each(|session, _| sessions.push(session));
     for session in sessions {
-        node.hub.send(session, Frame::Nodes(v1::Nodes { addresses: addresses.clone(), machine }));
+        node.hub.send(session, Frame::Nodes(v1::Nodes { addresses: addresses.clone(), machine: *machine }));
     }
-    memory.told = (addresses, machine);
+    memory.told = now;
     Ok(())
 }
 

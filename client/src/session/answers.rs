@@ -49,10 +49,8 @@ impl Driver {
         };
         let index = LogIndex(reply.log_index);
         let unheard = waiter.answer.send(outcome.map(|reply| Done { reply, index, opened }).map_err(OpError::Refused));
-        if let Err(Ok(Done { reply: Reply::Attr(attr), opened: Some(generation), .. })) = unheard
-            && self.shared.count_close(attr.ino, generation)
-        {
-            self.shared.close_soon(attr.ino);
+        if let Err(Ok(Done { reply: Reply::Attr(attr), opened: Some(generation), .. })) = unheard {
+            self.shared.end_open(attr.ino, generation);
         }
         None
     }

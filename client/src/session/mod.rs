@@ -119,6 +119,12 @@ impl Shared {
         self.closed.notify_one();
     }
 
+    fn end_open(&self, ino: Ino, generation: u64) {
+        if self.count_close(ino, generation) {
+            self.close_soon(ino);
+        }
+    }
+
     fn heard(&self) {
         self.heard_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Release);
     }
@@ -266,6 +272,11 @@ impl Session {
     /// Takes an open back; whether it was the last one of the present session.
     pub(crate) fn count_close(&self, ino: Ino, generation: u64) -> bool {
         self.shared.count_close(ino, generation)
+    }
+
+    /// Takes an open back, and tells the cluster of the last one's end soon.
+    pub(crate) fn closed(&self, ino: Ino, generation: u64) {
+        self.shared.end_open(ino, generation);
     }
 
     /// Tells the cluster soon, together with others, that the inode is not open any more, unless it is again by then.

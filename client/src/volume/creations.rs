@@ -7,6 +7,7 @@
 //!
 //! A creation can fail still: the volume is full, the session has ended. The file's close says so then, and its fsync.
 
+use super::namespace::{KNOWN_MAX, names_of};
 use super::observer::CacheObserver;
 use super::table::OpenInode;
 use crate::error::FsError;
@@ -22,9 +23,6 @@ use tokio::time::Instant;
 
 /// How long a creation is kept back, at most. With the way to the cluster it is there within the second that names may be old.
 const HOLD_MAX: Duration = Duration::from_millis(500);
-/// How long ago the cluster was heard, at most, for a lease to be relied on: it was not recalled by then, or long enough ago
-/// for the holder to have heard of it.
-const HEARD_MAX: Duration = Duration::from_millis(100);
 /// Creations without an answer; beyond it files are made at the cluster.
 const CREATIONS_MAX: usize = 256;
 /// Directories given back in one operation.
@@ -94,10 +92,14 @@ pub(super) struct Creations {
 impl Creation {
     /// Hands it to the session, if that was not done: what the session is given next comes after it.
     pub async fn begin(&self) -> Result<(), FsError> {
-        if !matches!(*self.stage.borrow(), Stage::Held) {
+        if !self.is_held() {
             return Ok(());
         }
         self.all.begin(Bound::Included(self.inode.ino)).await.map_err(|error| FsError::of_op(error, self.context()))
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Held)
     }
 
     /// What came of it.
@@ -119,7 +121,7 @@ impl Creation {
         self.given_up.store(true, Ordering::Release);
         // The answer may have come since it was looked for.
         if matches!(*self.stage.borrow(), Stage::Done(Ok(()))) {
-            self.all.close(self.inode.ino, self.generation);
+            self.all.session.closed(self.inode.ino, self.generation);
         }
     }
 
@@ -142,12 +144,10 @@ impl Creations {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a file of this name may be made here first.
-    fn may_hold(&self, parent: Ino, name: &[u8]) -> bool {
-        self.session.silent_for() < HEARD_MAX
-            && name.len() <= MAX_NAME
-            && self.caches.leases.group_in(parent, 0).is_some()
-            && self.caches.names.has_not(parent, name)
+    /// The group of a file of this name, if it may be made here first. Where the cluster was heard just now, a recall was as well.
+    fn may_hold(&self, parent: Ino, name: &[u8], gid: u32) -> Option<u32> {
+        let known = self.session.silent_for() < KNOWN_MAX && name.len() <= MAX_NAME && self.caches.names.has_not(parent, name);
+        if known { self.caches.leases.group_in(parent, gid) } else { None }
     }
 
     /// Makes a file that the cluster does not know of yet, and enters its inode by `enter`; `None`: ask the cluster to make it.
@@ -158,24 +158,17 @@ impl Creations {
         (mode, uid, gid): (u16, u32, u32),
         enter: impl FnOnce(Ino) -> Arc<OpenInode>,
     ) -> Option<Held> {
-        if !self.may_hold(parent, name) {
-            return None;
-        }
+        self.may_hold(parent, name, gid)?;
         let mut numbers = self.numbers.lock().await;
         let of = (self.session.generation(), self.session.connections());
         if numbers.left == 0 || numbers.of != of {
             // Others may have waited for numbers in vain before.
-            if !self.may_hold(parent, name) {
-                return None;
-            }
+            self.may_hold(parent, name, gid)?;
             *numbers = self.take_numbers(of).await?;
         }
         // The lease may have been recalled meanwhile: looked at where a recall that comes later finds the file.
         let mut pending = self.pending();
-        if !self.may_hold(parent, name) || pending.len() >= CREATIONS_MAX {
-            return None;
-        }
-        let group = self.caches.leases.group_in(parent, gid)?;
+        let group = self.may_hold(parent, name, gid).filter(|_| pending.len() < CREATIONS_MAX)?;
         let ino = Ino(numbers.next);
         let attr = new_file(ino, (mode, uid, group));
         if !self.caches.names.hold_file(parent, name, &attr) {
@@ -217,10 +210,8 @@ impl Creations {
 
     async fn begin(self: &Arc<Self>, last: Bound<Ino>) -> Result<(), OpError> {
         let _turn = self.sending.lock().await;
-        let held = |creation: &&Arc<Creation>| matches!(*creation.stage.borrow(), Stage::Held);
-        let all: Vec<Arc<Creation>> =
-            self.pending().range((Bound::Unbounded, last)).map(|(_, creation)| creation).filter(held).cloned().collect();
-        for creation in all {
+        let up_to: Vec<_> = self.pending().range((Bound::Unbounded, last)).map(|(_, creation)| creation.clone()).collect();
+        for creation in up_to.into_iter().filter(|creation| creation.is_held()) {
             if creation.generation != self.session.generation() {
                 self.settle(&creation, Err(FsError::of_op(OpError::SessionLost, creation.context())));
                 continue;
@@ -262,13 +253,7 @@ impl Creations {
             }
         };
         if creation.given_up.load(Ordering::Acquire) {
-            self.close(ino, generation);
-        }
-    }
-
-    fn close(&self, ino: Ino, generation: u64) {
-        if self.session.count_close(ino, generation) {
-            self.session.close_soon(ino);
+            self.session.closed(ino, generation);
         }
     }
 
@@ -300,9 +285,9 @@ impl Creations {
     /// after all is not its to change.
     pub async fn settle_names(self: &Arc<Self>, op: &Op) -> Result<(), FsError> {
         match op {
-            Op::Unlink { parent, name } => self.settle_where(|creation| creation.is(*parent, name)).await,
-            Op::Rename { parent, name, new_parent, new_name, .. } => {
-                self.settle_where(|creation| creation.is(*parent, name) || creation.is(*new_parent, new_name)).await
+            Op::Unlink { .. } | Op::Rename { .. } => {
+                let names = names_of(op);
+                self.settle_where(|creation| names.iter().any(|(parent, name)| creation.is(*parent, name))).await
             }
             Op::Link { ino, .. } => self.settle_where(|creation| creation.inode.ino == *ino).await,
             _ => Ok(()),
@@ -344,14 +329,14 @@ impl Creations {
             }
         }
         // What a volume that was not shut down has not sent, nobody will.
-        let held: Vec<_> = self.pending().values().cloned().collect();
-        for creation in held.into_iter().filter(|creation| matches!(*creation.stage.borrow(), Stage::Held)) {
+        let left: Vec<_> = self.pending().values().cloned().collect();
+        for creation in left.into_iter().filter(|creation| creation.is_held()) {
             self.settle(&creation, Err(FsError::of_op(OpError::Closed, creation.context())));
         }
     }
 
-    /// Sends what is held, and gives back what was recalled. What was made under a lease goes before it: a lease is in the list only once nothing is made under it any more. Nobody waits
-    /// for the answers, so that the next who asks is served.
+    /// Sends what is held, and gives back what was recalled. What was made under a lease goes before it: a lease is in the list only
+    /// once nothing is made under it any more. Nobody waits for the answers, so that the next who asks is served.
     async fn give_back(self: &Arc<Self>) -> Result<(), OpError> {
         let generation = self.session.generation();
         let dirs = self.caches.leases.take_recalled();

@@ -225,9 +225,7 @@ impl Volume {
             }
         }
         let creation = inode.creation();
-        if self.session.count_close(ino, handle.0.generation) {
-            self.session.close_soon(ino);
-        }
+        self.session.closed(ino, handle.0.generation);
         drop(turn);
         if self.open.leave(ino)
             && let Some(creation) = creation

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// How long ago the cluster was heard, at most, for what is known here to be told. The kernel keeps it for up to 0.9 s then, which
 /// together are the second that names and attributes may be old.
-const KNOWN_MAX: Duration = Duration::from_millis(100);
+pub(super) const KNOWN_MAX: Duration = Duration::from_millis(100);
 
 /// The wait between asking for a lease and trying again: first, and at most.
 const RECALL_FIRST: Duration = Duration::from_millis(2);
@@ -125,18 +125,17 @@ impl Volume {
         } else {
             names.making(parent);
         }
-        let lease = directory && self.config.durable == Durable::AtClose && self.session.knows_leases();
-        let plain = Op::Make { parent, name: name.to_vec(), node: node.clone(), mode, uid, gid };
-        let done = if lease {
-            let leased = Op::MakeAs { parent, name: name.to_vec(), node, mode, uid, gid, ino: None, lease };
-            match self.call(leased, open).await {
-                // A history that does not know them any more, after a rewind.
-                Err(OpError::Refused(ErrorKind::Unsupported)) => self.call(plain, open).await,
-                done => done,
-            }
-        } else {
-            self.call(plain, open).await
+        let op = |lease| match (name.to_vec(), node.clone(), lease) {
+            (name, node, true) => Op::MakeAs { parent, name, node, mode, uid, gid, ino: None, lease },
+            (name, node, false) => Op::Make { parent, name, node, mode, uid, gid },
         };
+        let mut lease = directory && self.config.durable == Durable::AtClose && self.session.knows_leases();
+        let mut done = self.call(op(lease), open).await;
+        if lease && matches!(done, Err(OpError::Refused(ErrorKind::Unsupported))) {
+            // A history that does not know leases any more, after a rewind.
+            lease = false;
+            done = self.call(op(lease), open).await;
+        }
         let made = done.map_err(|error| FsError::of_op(error, context())).and_then(|done| match done.reply {
             Reply::Attr(attr) => Ok(Made { attr, index: done.index, opened: done.opened }),
             other => Err(unexpected(&other, context())),
@@ -323,7 +322,7 @@ impl Volume {
 }
 
 /// The names that an operation changes.
-fn names_of(op: &Op) -> Vec<(Ino, &[u8])> {
+pub(super) fn names_of(op: &Op) -> Vec<(Ino, &[u8])> {
     match op {
         Op::Make { parent, name, .. }
         | Op::MakeAs { parent, name, .. }

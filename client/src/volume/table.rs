@@ -241,10 +241,8 @@ impl OpenInode {
 
 impl Committed for OpenInode {
     fn begin(&self) -> BoxFuture<'_, Result<(), FsError>> {
-        match self.creation() {
-            Some(creation) => async move { creation.begin().await }.boxed(),
-            None => futures::future::ready(Ok(())).boxed(),
-        }
+        let creation = self.creation();
+        async move { if let Some(creation) = creation { creation.begin().await } else { Ok(()) } }.boxed()
     }
 
     fn committed(&self, attr: Attr, index: LogIndex) {

@@ -26,6 +26,14 @@ async fn directory(volume: &Volume, parent: Ino, name: &str) -> Ino {
     volume.make(parent, name.as_bytes(), NewNode::Directory, 0o755, 0, 0).await.unwrap().ino
 }
 
+/// A client that holds a directory.
+async fn holding() -> (World, Arc<Volume>, Ino) {
+    let world = world().await;
+    let one = holder(&world).await;
+    let dir = directory(&one, Ino::ROOT, "dir").await;
+    (world, one, dir)
+}
+
 /// A new file that the cluster does not know of.
 async fn held(world: &World, volume: &Volume, dir: Ino, name: &str) -> FileHandle {
     // It was heard just now.
@@ -86,9 +94,7 @@ async fn a_file_in_a_held_directory_is_made_written_and_closed_in_one_step() {
 // One worker, as on two processors: the task that is woken last runs first, so that answers of one entry are heard out of order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_was_committed_with_a_creation_is_not_undone_by_its_answer() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let one = one.clone();
     let work = async move {
         for n in 0..20 {
@@ -116,9 +122,7 @@ async fn what_was_committed_with_a_creation_is_not_undone_by_its_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_file_comes_to_the_cluster_by_itself() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let files = [held(&world, &one, dir, "a").await, held(&world, &one, dir, "b").await];
     until("both files", || at_cluster(&world, dir, "a").is_some() && at_cluster(&world, dir, "b").is_some()).await;
     for file in files {
@@ -146,9 +150,7 @@ async fn a_held_file_comes_to_the_cluster_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_client_sees_a_held_file_as_any_other() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let ino = held(&world, &one, dir, "a").await.ino();
     assert_eq!(one.lookup(dir, b"a").await.unwrap().ino, ino);
     held(&world, &one, dir, "b").await;
@@ -235,9 +237,7 @@ async fn what_others_want_in_a_held_directory_comes_after_what_was_made_there() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_that_is_cut_off_loses_the_directory_after_a_second_and_says_so_at_the_close() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let (first, other) = (held(&world, &one, dir, "first").await, held(&world, &one, dir, "other").await);
     let session = world.cluster.state.only_session();
     *world.cluster.state.faults.deaf_to.lock().unwrap() = Some(session);
@@ -271,9 +271,7 @@ async fn a_holder_that_is_cut_off_loses_the_directory_after_a_second_and_says_so
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_10_a_held_file_is_made_once_whatever_becomes_of_the_connection() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let file = held(&world, &one, dir, "a").await;
     one.write(&file, 0, Bytes::from_static(b"data")).await.unwrap();
     world.cluster.state.faults.drop_after_apply.store(2, Relaxed);
@@ -295,9 +293,7 @@ async fn law_10_a_held_file_is_made_once_whatever_becomes_of_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn law_9_a_held_file_ends_with_its_session() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let file = held(&world, &one, dir, "a").await;
     one.write(&file, 0, Bytes::from_static(b"data")).await.unwrap();
     world.cluster.state.expire_all();
@@ -315,9 +311,7 @@ async fn law_9_a_held_file_ends_with_its_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_of_an_older_epoch_are_refused_at_the_close() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     let file = held(&world, &one, dir, "a").await;
     crate::server::start_epoch(&world.cluster.state, 1);
     assert!(one.release(file).await.unwrap_err().is(ErrorKind::Stale));
@@ -326,9 +320,7 @@ async fn numbers_of_an_older_epoch_are_refused_at_the_close() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_file_has_the_group_that_the_cluster_gives_it() {
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (world, one, dir) = holding().await;
     one.setattr(dir, SetAttr { mode: Some(0o2775), gid: Some(42), ..SetAttr::default() }).await.unwrap();
     one.statfs().await.unwrap();
     let (file, attr) = one.create(dir, b"a", 0o640, (5, 6), READ_WRITE).await.unwrap();
@@ -358,6 +350,13 @@ async fn nothing_is_held_where_the_mount_does_not_say_so_or_the_cluster_does_not
     early.statfs().await.unwrap();
     early.create(dir, b"a", 0o600, (0, 0), READ_WRITE).await.unwrap();
     assert!(at_cluster(&world, dir, "a").is_some());
+    // A history that knows leases no more, after a rewind: the cluster refuses what it knew before.
+    world.cluster.state.faults.machine_said.store(LEASES_VERSION, Relaxed);
+    let late = holder(&world).await;
+    let dir = directory(&late, Ino::ROOT, "late").await;
+    late.statfs().await.unwrap();
+    late.create(dir, b"a", 0o600, (0, 0), READ_WRITE).await.unwrap();
+    assert!(at_cluster(&world, dir, "a").is_some());
     world.cluster.state.apply(SharedBody::Control(Control::Version(LEASES_VERSION)));
     let (one, two) = (world.client("us-east").await, world.client("us-east").await);
     let dir = directory(&one, Ino::ROOT, "dir").await;
@@ -373,9 +372,7 @@ async fn nothing_is_held_where_the_mount_does_not_say_so_or_the_cluster_does_not
 async fn many_writers_in_one_held_directory_use_up_several_ranges_of_numbers() {
     const WRITERS: usize = 8;
     const FILES: usize = 80;
-    let world = world().await;
-    let one = holder(&world).await;
-    let dir = directory(&one, Ino::ROOT, "dir").await;
+    let (_world, one, dir) = holding().await;
     let writer = |n: usize| {
         let one = one.clone();
         async move {

@@ -38,6 +38,8 @@ pub struct Faults {
     /// Take commits of slices as if their epoch were over, so often.
     pub older_epoch: AtomicU32,
     pub silent_invalidations: AtomicBool,
+    /// Say in the welcome that the volume is at this version, if it is higher than its own.
+    pub machine_said: AtomicU32,
     /// Leave the requests of this session where they are.
     pub deaf_to: Mutex<Option<SessionId>>,
     /// Entries are so much later than they would be, in microseconds.
@@ -266,7 +268,7 @@ async fn serve(state: Arc<State>, mut inbound: Streaming<v1::ClientFrame>, out: 
         lease_ms: 10_000,
         volume: encode(&record()),
         mirror: state.faults.mirror.load(Ordering::Relaxed),
-        machine: state.read(|kv| header(kv).unwrap().version),
+        machine: state.read(|kv| header(kv).unwrap().version).max(state.faults.machine_said.load(Ordering::Relaxed)),
         ..Default::default()
     };
     out.try_send(message(Out::Welcome(welcome))).unwrap();

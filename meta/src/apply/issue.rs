@@ -45,15 +45,19 @@ pub(crate) fn issued_range(
 }
 
 impl Apply<'_> {
-    pub(super) fn alloc_slices(&mut self, session: SessionId, window: &mut Window, count: u32) -> Result<Reply, Fail> {
-        let counter = self.header.next_slice;
-        if !(1..=MAX_ALLOC_SLICES).contains(&count) {
+    /// The first of `count` ids, 1 to `max` (inclusive), from a counter of the header on.
+    pub(super) fn first_id(&self, counter: u64, count: u32, max: u32) -> Result<u64, Fail> {
+        if !(1..=max).contains(&count) {
             return Err(ErrorKind::InvalidArgument.into());
         }
         if counter + u64::from(count) > 1 << COUNTER_BITS {
             return Err(ErrorKind::NoSpace.into());
         }
-        let first = self.header.slot.id(counter);
+        Ok(self.header.slot.id(counter))
+    }
+
+    pub(super) fn alloc_slices(&mut self, session: SessionId, window: &mut Window, count: u32) -> Result<Reply, Fail> {
+        let first = self.first_id(self.header.next_slice, count, MAX_ALLOC_SLICES)?;
         let mut range = IssuedRange { first, last: first + u64::from(count) - 1 };
         let all = key::issued_all(session);
         let before = self.txn.last(&all, &all.end())?.map(IssuedRange::read).transpose()?;

@@ -9,23 +9,19 @@
 
 use super::{Apply, Fail};
 use crate::change::Touched;
-use crate::inode::{Body, Inode, Lease};
+use crate::inode::{Body, Inode};
 use crate::key;
 use crate::kv::StorageError;
 use crate::row::{Numbers, encode};
 use crate::txn::SharedRead;
-use farshore_types::{COUNTER_BITS, ErrorKind, Ino, LEASES_VERSION, Reply, SessionId, SliceId, Timestamp};
+use farshore_types::{ErrorKind, Ino, LEASES_VERSION, Reply, SessionId, SliceId};
 
 /// Numbers of one [`farshore_types::Op::AllocInos`], inclusive.
 pub const MAX_ALLOC_INOS: u32 = 65_536;
 /// Directories of one [`farshore_types::Op::GiveBack`], inclusive.
 pub const MAX_GIVE_BACK: usize = 1024;
 /// How long a holder has to give a lease back, in microseconds of the entries' time.
-pub const RECALL_US: i64 = 1_000_000;
-
-fn micros(time: Timestamp) -> i64 {
-    time.secs.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1000))
-}
+pub const RECALL_US: u64 = 1_000_000;
 
 impl Apply<'_> {
     /// Clusters of an older version know no leases (law 4).
@@ -52,22 +48,15 @@ impl Apply<'_> {
 
     pub(super) fn alloc_inos(&mut self, session: SessionId, count: u32) -> Result<Reply, Fail> {
         self.check_leases()?;
-        let counter = self.header.next_ino;
-        if !(1..=MAX_ALLOC_INOS).contains(&count) {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
-        if counter + u64::from(count) > 1 << COUNTER_BITS {
-            return Err(ErrorKind::NoSpace.into());
-        }
-        let next = self.header.slot.id(counter);
+        let next = self.first_id(self.header.next_ino, count, MAX_ALLOC_INOS)?;
         self.header.next_ino += u64::from(count);
         self.txn.put(&key::numbers(session), encode(&Numbers { next, end: next + u64::from(count) }))?;
         Ok(Reply::Inos { first: Ino(next), count })
     }
 
-    /// Checks that the session may use the number, and that it is of the present epoch's: in an older one's others may have
-    /// been made (law 7).
-    pub(super) fn check_number(&self, session: SessionId, ino: Ino) -> Result<Numbers, Fail> {
+    /// Uses one of the session's numbers; those below it are void. It must be of the present epoch's: in an older one's others may
+    /// have been made (law 7).
+    pub(super) fn use_number(&mut self, session: SessionId, ino: Ino) -> Result<(), Fail> {
         let numbers: Numbers = self.txn.row(&key::numbers(session))?.ok_or(ErrorKind::InvalidArgument)?;
         if !(numbers.next..numbers.end).contains(&ino.0) {
             return Err(ErrorKind::InvalidArgument.into());
@@ -75,12 +64,8 @@ impl Apply<'_> {
         if SliceId(ino.0).slot() != self.header.slot {
             return Err(ErrorKind::Stale.into());
         }
-        Ok(numbers)
-    }
-
-    /// The number is used, and those below it are void.
-    pub(super) fn use_number(&mut self, session: SessionId, ino: Ino, numbers: Numbers) -> Result<(), StorageError> {
-        self.txn.put(&key::numbers(session), encode(&Numbers { next: ino.0 + 1, ..numbers }))
+        self.txn.put(&key::numbers(session), encode(&Numbers { next: ino.0 + 1, ..numbers }))?;
+        Ok(())
     }
 
     pub(super) fn give_back(&mut self, session: SessionId, dirs: &[Ino]) -> Result<Reply, Fail> {
@@ -120,18 +105,13 @@ impl Apply<'_> {
         let Body::Directory { lease: slot } = &mut inode.body else { return Ok(()) };
         let Some(lease) = slot.as_mut().filter(|lease| Some(lease.holder) != self.session) else { return Ok(()) };
         // Each time anew: a holder that has another connection since may not have heard of it.
-        self.changes.touched.push((self.session, Touched::Inode(ino)));
-        let over = take && lease.recalled.is_some_and(|since| micros(self.now).saturating_sub(micros(since)) >= RECALL_US);
+        self.touch(Touched::Inode(ino));
+        let over = take && lease.recalled.is_some_and(|since| self.header.time.0.saturating_sub(since.0) >= RECALL_US);
         if over || !self.is_open(lease.holder)? {
             *slot = None;
         } else {
-            lease.recalled.get_or_insert(self.now);
+            lease.recalled.get_or_insert(self.header.time);
         }
         self.put_inode(ino, &inode)
     }
-}
-
-/// The lease that a new directory has.
-pub(super) fn leased_to(holder: Option<SessionId>) -> Option<Lease> {
-    holder.map(|holder| Lease { holder, recalled: None })
 }

@@ -1,16 +1,15 @@
 //! Names: make, unlink, rmdir, link. Permissions are the kernel's business (`default_permissions`), link counts and times
 //! are this one's, as POSIX has them.
 
-use super::lease::leased_to;
 use super::op::{MAX_LINKS, check_name};
 use super::{Apply, Fail};
 use crate::change::{Event, Touched};
-use crate::inode::{Body, Inode};
+use crate::inode::{Body, Inode, Lease};
 use crate::key;
 use crate::kv::{Space, StorageError};
 use crate::row::{Dentry, encode, key_id};
 use crate::txn::SharedRead;
-use farshore_types::{COUNTER_BITS, ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply, SET_GID, SessionId};
+use farshore_types::{ErrorKind, Ino, MAX_SYMLINK, NewNode, NodeKind, Reply, SET_GID, SessionId};
 
 /// All bits that a mode may have.
 pub(super) const MODE_BITS: u16 = 0o7777;
@@ -44,8 +43,7 @@ impl Apply<'_> {
         }
         let ino = match number {
             Some((session, ino)) => {
-                let numbers = self.check_number(session, ino)?;
-                self.use_number(session, ino, numbers)?;
+                self.use_number(session, ino)?;
                 ino
             }
             None => self.next_ino()?,
@@ -77,12 +75,9 @@ impl Apply<'_> {
     }
 
     fn next_ino(&mut self) -> Result<Ino, Fail> {
-        let counter = self.header.next_ino;
-        if counter >= 1 << COUNTER_BITS {
-            return Err(ErrorKind::NoSpace.into());
-        }
+        let ino = self.first_id(self.header.next_ino, 1, 1)?;
         self.header.next_ino += 1;
-        Ok(Ino(self.header.slot.id(counter)))
+        Ok(Ino(ino))
     }
 
     pub(super) fn unlink(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Fail> {
@@ -238,7 +233,7 @@ impl Apply<'_> {
 fn new_body(node: &NewNode, holder: Option<SessionId>) -> Result<Body, Fail> {
     Ok(match node {
         NewNode::File => Body::File { size: 0, ground: None },
-        NewNode::Directory => Body::Directory { lease: leased_to(holder) },
+        NewNode::Directory => Body::Directory { lease: holder.map(|holder| Lease { holder, recalled: None }) },
         NewNode::Symlink(target) if target.len() > MAX_SYMLINK => return Err(ErrorKind::NameTooLong.into()),
         NewNode::Symlink(target) if target.is_empty() || target.contains(&0) => return Err(ErrorKind::InvalidArgument.into()),
         NewNode::Symlink(target) => Body::Symlink { target: target.clone() },
