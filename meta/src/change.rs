@@ -34,6 +34,15 @@ pub enum Touched {
     Entry { parent: Ino, name: Vec<u8> },
 }
 
+impl Touched {
+    /// The inode, or the directory of the entry.
+    pub fn ino(&self) -> Ino {
+        match self {
+            Touched::Inode(ino) | Touched::Entry { parent: ino, .. } => *ino,
+        }
+    }
+}
+
 /// What the parts around the state machine must hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -41,6 +50,11 @@ pub enum Event {
     SessionEnded(SessionId),
     /// An unlinked inode waits for a purge.
     Orphaned(Ino),
+    /// Others want a directory that this session holds; it hears of that as of any change, whatever it has seen of it.
+    Recalled {
+        holder: SessionId,
+        directory: Ino,
+    },
     /// A new epoch, or a rewind: the lineage as it now is.
     Lineage(Lineage),
     Roster {

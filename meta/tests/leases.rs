@@ -4,7 +4,7 @@
 mod support;
 
 use farshore_meta::kv::{Memory, Space};
-use farshore_meta::{RECALL_US, Touched, rewind};
+use farshore_meta::{Event, RECALL_US, rewind};
 use farshore_types::*;
 use support::*;
 
@@ -86,7 +86,7 @@ fn a_directory_that_another_holds_does_not_lose_its_name() {
 #[test]
 fn a_recall_is_heard_by_the_holder_who_gives_the_directory_back() {
     let (mut h, dir) = held();
-    let told = |applied: farshore_meta::Applied| applied.changes.touched.contains(&(Some(BOB), Touched::Inode(dir)));
+    let told = |applied: farshore_meta::Applied| applied.changes.events == [Event::Recalled { holder: ALICE, directory: dir }];
     assert!(told(h.apply_op(BOB, recall(dir, "new"))));
     assert!(told(h.apply_op(BOB, recall(dir, "new"))), "told again: the holder may have lost its connection meanwhile");
     assert_eq!(bob(&mut h, make(dir, "new", NewNode::File)), Err(ErrorKind::Leased), "the holder has a second");

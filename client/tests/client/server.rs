@@ -1,7 +1,7 @@
 //! A cluster of one node: the real state machine in memory behind the real session service, with faults to order.
 
 use farshore_meta::kv::{KvRead, Memory, Store};
-use farshore_meta::{Applied, Stamped, Touched, admissible, apply_shared, encode_entry, header, query};
+use farshore_meta::{Applied, Event, Stamped, Touched, admissible, apply_shared, encode_entry, header, query};
 use farshore_types::*;
 use farshore_wire::v1::{self, client_frame::Frame as In, server_frame::Frame as Out};
 use farshore_wire::{PROTOCOL, decode, encode};
@@ -137,6 +137,11 @@ impl State {
             let touched: Vec<_> =
                 applied.changes.touched.iter().filter(|(by, _)| *by != Some(*session)).map(|(_, what)| what).collect();
             let inodes = touched.iter().filter_map(|t| if let Touched::Inode(ino) = t { Some(ino.0) } else { None });
+            let recalled = applied.changes.events.iter().filter_map(|event| match event {
+                Event::Recalled { holder, directory } if holder == session => Some(directory.0),
+                _ => None,
+            });
+            let inodes = inodes.chain(recalled);
             let entries = touched.iter().filter_map(|t| match t {
                 Touched::Entry { parent, name } => Some(v1::TouchedEntry { parent: parent.0, name: name.clone().into() }),
                 Touched::Inode(_) => None,

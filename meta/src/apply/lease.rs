@@ -8,7 +8,7 @@
 //! entry got its time. All of it is shared state, since a lease must hold also at the next leader.
 
 use super::{Apply, Fail};
-use crate::change::Touched;
+use crate::change::Event;
 use crate::inode::{Body, Inode};
 use crate::key;
 use crate::kv::StorageError;
@@ -105,7 +105,7 @@ impl Apply<'_> {
         let Body::Directory { lease: slot } = &mut inode.body else { return Ok(()) };
         let Some(lease) = slot.as_mut().filter(|lease| Some(lease.holder) != self.session) else { return Ok(()) };
         // Each time anew: a holder that has another connection since may not have heard of it.
-        self.touch(Touched::Inode(ino));
+        self.event(Event::Recalled { holder: lease.holder, directory: ino });
         let over = take && lease.recalled.is_some_and(|since| self.header.time.0.saturating_sub(since.0) >= RECALL_US);
         if over || !self.is_open(lease.holder)? {
             *slot = None;

@@ -8,8 +8,8 @@ use crate::raft::types::{Refusal, Response};
 use crate::telemetry;
 use farshore_meta::kv::{KvRead, Store};
 use farshore_types::{
-    ErrorKind, Ino, LEASES_VERSION, LogIndex, Op, Outcome, Query, QueryReply, Reply, Sequence, SessionId, SessionRequest,
-    SharedBody,
+    ErrorKind, Ino, LEASES_VERSION, LogIndex, NewNode, Op, Outcome, Query, QueryReply, Reply, Sequence, SessionId,
+    SessionRequest, SharedBody,
 };
 use farshore_wire::encode;
 use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
@@ -42,6 +42,8 @@ struct Wanted {
     open: bool,
     /// The number of what it makes, where the session gave it: held open before it is made, since a program has it open.
     number: Option<Ino>,
+    /// Where it makes a directory.
+    parent: Option<Ino>,
 }
 
 /// Empties the queue until the node is dropped.
@@ -87,7 +89,11 @@ fn take_batch(waiting: &mut Vec<Queued>) -> (Vec<Wanted>, Vec<SessionRequest>) {
     batch.sort_by_key(|queued| queued.request.session);
     let of = |Queued { request, open, .. }: Queued| {
         let number = if let Op::MakeAs { ino, .. } = request.op { ino.filter(|_| open) } else { None };
-        (Wanted { session: request.session, sequence: request.sequence, open, number }, request)
+        let parent = match &request.op {
+            Op::Make { parent, node, .. } | Op::MakeAs { parent, node, .. } if *node == NewNode::Directory => Some(*parent),
+            _ => None,
+        };
+        (Wanted { session: request.session, sequence: request.sequence, open, number, parent }, request)
     };
     batch.into_iter().map(of).unzip()
 }
@@ -124,6 +130,13 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
         let (outcomes, later) = rest.split_at(wanted.len());
         rest = later;
         let session = wanted[0].session;
+        let attr = |outcome: &Outcome| if let Ok(Reply::Attr(attr)) = outcome { Some(attr.ino) } else { None };
+        node.hub.told(session, outcomes.iter().filter_map(attr), index);
+        for (wanted, outcome) in wanted.iter().zip(outcomes) {
+            if let (Some(parent), Some(directory)) = (wanted.parent, attr(outcome)) {
+                node.hub.made(session, directory, parent);
+            }
+        }
         let replies = wanted.iter().zip(outcomes).map(|(wanted, outcome)| v1::Reply {
             sequence: wanted.sequence.0,
             log_index: index.0,

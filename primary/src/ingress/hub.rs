@@ -3,6 +3,7 @@
 //! Nothing here survives a change of leader; clients bring it along when they come back. A slow client never holds up
 //! the others: what it must hear is collected in a bounded set, and past the bound it is told to drop everything.
 
+use super::watch::Watch;
 use crate::host::SharedHost;
 use crate::raft::Observer;
 use farshore_meta::{Applied, Event, Touched};
@@ -35,6 +36,8 @@ pub struct Client {
     heard_us: u64,
     /// The client says so of each inode once, however many handles it has: what is said again after a reconnection changes nothing.
     opens: BTreeSet<Ino>,
+    /// Directories that it made on this connection, and those in which it made them.
+    made: BTreeSet<Ino>,
     pending: PendingTouches,
     closed: bool,
     /// Tells two connections of one session apart.
@@ -72,6 +75,17 @@ impl Client {
         Some(message)
     }
 
+    /// It must be told of this before it hears anything else.
+    fn touched(&mut self, touched: Touched, index: LogIndex) {
+        self.pending.index = self.pending.index.max(index);
+        if self.pending.touched.len() < PENDING_TOUCHES {
+            self.pending.touched.insert(touched);
+        } else {
+            self.pending.reset = true;
+        }
+        self.wake.notify_one();
+    }
+
     fn push(&mut self, frame: Frame) {
         if self.out.try_send(ServerFrame { frame: Some(frame) }).is_err() {
             self.closed = true;
@@ -83,10 +97,63 @@ impl Client {
 #[derive(Default)]
 struct Inner {
     clients: BTreeMap<SessionId, Client>,
+    watch: Watch,
     orphans: VecDeque<Ino>,
     connections: u64,
     rewound: bool,
     stopped: Option<String>,
+}
+
+impl Inner {
+    /// Of what the client keeps open, or has made, it hears as long as that lasts.
+    fn keep(&mut self, session: SessionId, ino: Ino, kept: impl FnOnce(&mut Client) -> &mut BTreeSet<Ino>) -> bool {
+        let Some(client) = self.clients.get_mut(&session) else { return false };
+        let added = kept(client).insert(ino);
+        self.watch.keeps(session, ino);
+        added
+    }
+
+    /// It holds the inode open no longer; whether it did.
+    fn let_go(&mut self, session: SessionId, ino: Ino) -> bool {
+        let Some(client) = self.clients.get_mut(&session) else { return false };
+        let held = client.opens.remove(&ino);
+        if held && !client.made.contains(&ino) {
+            self.watch.drops(session, ino);
+        }
+        held
+    }
+
+    /// Who may know what an entry has changed is told of it.
+    fn tell(&mut self, applied: &Applied, now_us: u64) {
+        let Inner { clients, watch, .. } = self;
+        let (mut last, mut watchers) = (None, Vec::new());
+        for (by, touched) in &applied.changes.touched {
+            // What follows each other is mostly of one directory.
+            let of = Some((*by, touched.ino()));
+            if std::mem::replace(&mut last, of) != of {
+                watch.changed(applied.index, *by, touched.ino(), now_us);
+                watch.watchers(touched.ino(), &mut watchers);
+            }
+            // A client never receives its own invalidation (law 29).
+            for session in watchers.iter().filter(|session| Some(**session) != *by) {
+                if let Some(client) = clients.get_mut(session) {
+                    client.touched(touched.clone(), applied.index);
+                }
+            }
+        }
+        for event in &applied.changes.events {
+            if let Event::Recalled { holder, directory } = event
+                && let Some(client) = clients.get_mut(holder)
+            {
+                client.touched(Touched::Inode(*directory), applied.index);
+            }
+        }
+    }
+
+    /// The client is gone, or here anew.
+    fn left(&mut self, session: SessionId, client: &Client) {
+        self.watch.left(session, client.opens.union(&client.made));
+    }
 }
 
 /// The hub of one node.
@@ -122,7 +189,6 @@ impl Hub {
         let mut inner = self.inner();
         inner.connections += 1;
         let connection = inner.connections;
-        let held = opens.iter().map(|&ino| Ino(ino)).collect();
         let client = Client {
             kind,
             info,
@@ -130,7 +196,8 @@ impl Hub {
             out,
             wake: wake.clone(),
             heard_us: self.host.boot_us(),
-            opens: held,
+            opens: BTreeSet::new(),
+            made: BTreeSet::new(),
             pending: PendingTouches::default(),
             closed: false,
             connection,
@@ -138,6 +205,10 @@ impl Hub {
         };
         if let Some(older) = inner.clients.insert(session, client) {
             older.wake.notify_one();
+            inner.left(session, &older);
+        }
+        for &ino in opens {
+            inner.keep(session, Ino(ino), |client| &mut client.opens);
         }
         (connection, wake)
     }
@@ -145,8 +216,10 @@ impl Hub {
     /// The connection is over; the session may come back.
     pub fn disconnect(&self, session: SessionId, connection: u64) {
         let mut inner = self.inner();
-        if inner.clients.get(&session).is_some_and(|client| client.connection == connection) {
-            inner.clients.remove(&session);
+        if inner.clients.get(&session).is_some_and(|client| client.connection == connection)
+            && let Some(client) = inner.clients.remove(&session)
+        {
+            inner.left(session, &client);
         }
     }
 
@@ -202,7 +275,7 @@ impl Hub {
 
     /// The session holds the inode open from now on; whether it did not before.
     pub fn open(&self, session: SessionId, ino: Ino) -> bool {
-        self.inner().clients.get_mut(&session).is_some_and(|client| client.opens.insert(ino))
+        self.inner().keep(session, ino, |client| &mut client.opens)
     }
 
     /// Whether the session's client understands answers of this version of the state machine.
@@ -218,9 +291,36 @@ impl Hub {
     /// The session has closed the inode.
     pub fn close(&self, session: SessionId, ino: Ino) {
         let mut inner = self.inner();
-        let Some(client) = inner.clients.get_mut(&session) else { return };
-        if client.opens.remove(&ino) {
+        if inner.let_go(session, ino) {
             inner.orphans.push_back(ino);
+        }
+    }
+
+    /// The session is about to be told of these inodes what is read from now on: from now on it hears of their changes.
+    pub fn asked(&self, asked: impl IntoIterator<Item = (SessionId, Ino)>) {
+        let now = self.host.boot_us();
+        let mut inner = self.inner();
+        for (session, ino) in asked {
+            inner.watch.told(session, [ino], LogIndex(u64::MAX), now);
+        }
+    }
+
+    /// The session is about to be told of these inodes what the state of `index` says: it hears of all that changed since.
+    pub fn told(&self, session: SessionId, inos: impl IntoIterator<Item = Ino>, index: LogIndex) {
+        let now = self.host.boot_us();
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let missed = inner.watch.told(session, inos, index, now);
+        if let Some(client) = inner.clients.get_mut(&session) {
+            missed.into_iter().for_each(|ino| client.touched(Touched::Inode(ino), index));
+        }
+    }
+
+    /// The session has made a directory in another: it knows all names in there, and where it lies.
+    pub fn made(&self, session: SessionId, directory: Ino, parent: Ino) {
+        let mut inner = self.inner();
+        for ino in [directory, parent] {
+            inner.keep(session, ino, |client| &mut client.made);
         }
     }
 
@@ -281,28 +381,17 @@ impl Observer for Hub {
         }
         inner.rewound |= changes.rewound.is_some();
         let reset = changes.rewound.is_some() || changes.events.iter().any(|event| matches!(event, Event::Lineage(_)));
-        for (&session, client) in inner.clients.iter_mut() {
-            let mut any = reset;
-            client.pending.reset |= reset;
-            // In another history a client begins with another handshake (law 9).
-            client.closed |= reset;
-            // A client never receives its own invalidation (law 29).
-            for (by, touched) in &changes.touched {
-                if *by == Some(session) || client.kind == Kind::Worker {
-                    continue;
-                }
-                any = true;
-                if client.pending.touched.len() < PENDING_TOUCHES {
-                    client.pending.touched.insert(touched.clone());
-                } else {
-                    client.pending.reset = true;
-                }
-            }
-            if any {
+        if reset {
+            inner.watch.rewound();
+            for client in inner.clients.values_mut() {
                 client.pending.index = applied.index;
+                client.pending.reset = true;
+                // In another history a client begins with another handshake (law 9).
+                client.closed = true;
                 client.wake.notify_one();
             }
         }
+        inner.tell(applied, self.host.boot_us());
         drop(inner);
         self.changed.notify_waiters();
         // Names come and go far more often than blocks, and are no work for anybody.
@@ -353,7 +442,9 @@ mod tests {
     fn law_29_who_hears_an_answer_has_heard_what_others_did_before() {
         let hub = Hub::new(Arc::new(OsHost));
         let mut frames = connect(&hub, ALICE, 0);
+        hub.asked((5..=7).map(|ino| (ALICE, Ino(ino))));
         hub.applied(&touched_by(BOB, 5));
+        hub.applied(&touched_by(BOB, 8));
         hub.send(ALICE, Frame::Welcome(v1::Welcome::default()));
         hub.send(ALICE, Frame::Replies(v1::Replies::default()));
         hub.applied(&touched_by(ALICE, 6));
@@ -361,6 +452,11 @@ mod tests {
         hub.applied(&touched_by(BOB, 7));
         hub.send_touches(ALICE);
         hub.send_touches(ALICE);
+        assert_eq!(told(&mut frames), ["welcome", "[5] at 9", "replies", "answers", "[7] at 9"]);
+    }
+
+    /// What a client was sent.
+    fn told(frames: &mut mpsc::Receiver<ServerFrame>) -> Vec<String> {
         let mut told = vec![];
         while let Ok(ServerFrame { frame: Some(frame) }) = frames.try_recv() {
             told.push(match frame {
@@ -371,7 +467,47 @@ mod tests {
                 other => panic!("{other:?}"),
             });
         }
-        assert_eq!(told, ["welcome", "[5] at 9", "replies", "answers", "[7] at 9"]);
+        told
+    }
+
+    #[test]
+    fn law_29_what_a_client_holds_open_or_made_or_is_asked_for_it_hears_of() {
+        let hub = Hub::new(Arc::new(OsHost));
+        let (out, mut frames) = mpsc::channel(8);
+        let info = SessionInfo { host: "h".into(), mount: "/m".into(), options: String::new(), bucket: None };
+        hub.connect(ALICE, Kind::Writer, info, "us-east".to_owned(), (&[3], 0), out);
+        hub.made(ALICE, Ino(6), Ino(5));
+        hub.open(ALICE, Ino(6));
+        hub.close(ALICE, Ino(6));
+        hub.open(ALICE, Ino(7));
+        hub.close(ALICE, Ino(7));
+        (2..=7).for_each(|ino| hub.applied(&touched_by(BOB, ino)));
+        hub.send_touches(ALICE);
+        assert_eq!(told(&mut frames), ["[3, 5, 6] at 9"]);
+        let recalled = Event::Recalled { holder: ALICE, directory: Ino(4) };
+        let changes = Changes { events: vec![recalled], ..Changes::default() };
+        hub.applied(&Applied { index: LogIndex(10), outcomes: vec![], changes });
+        hub.send_touches(ALICE);
+        assert_eq!(told(&mut frames), ["[4] at 10"], "its lease may be older than its connection");
+        hub.disconnect(ALICE, hub.connection(ALICE).unwrap());
+        let mut frames = connect(&hub, ALICE, 0);
+        (2..=7).for_each(|ino| hub.applied(&touched_by(BOB, ino)));
+        hub.send_touches(ALICE);
+        assert!(told(&mut frames).is_empty(), "a new connection begins with what it says it has open");
+    }
+
+    #[test]
+    fn law_29_what_changed_between_a_read_and_its_answer_is_told_before_it() {
+        let hub = Hub::new(Arc::new(OsHost));
+        let mut frames = connect(&hub, ALICE, 0);
+        hub.applied(&touched_by(ALICE, 4));
+        hub.applied(&touched_by(BOB, 5));
+        hub.told(ALICE, [Ino(4), Ino(5), Ino(6)], LogIndex(8));
+        hub.send(ALICE, Frame::Answers(v1::Answers::default()));
+        assert_eq!(told(&mut frames), ["[5] at 8", "answers"]);
+        hub.told(ALICE, [Ino(5)], LogIndex(8));
+        hub.send(ALICE, Frame::Answers(v1::Answers::default()));
+        assert_eq!(told(&mut frames), ["answers"], "it has heard of that");
     }
 
     #[test]

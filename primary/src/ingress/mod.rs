@@ -6,6 +6,7 @@ mod hub;
 mod reader;
 mod refuse;
 mod session;
+mod watch;
 
 pub use batcher::Queued;
 pub use hub::{Client, Hub};

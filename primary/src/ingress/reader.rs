@@ -4,7 +4,7 @@
 use super::refuse::not_leader;
 use crate::node::{Node, ProposeError};
 use farshore_meta::kv::{KvRead, StorageError, Store};
-use farshore_types::{ErrorKind, Query, QueryReply, SessionId};
+use farshore_types::{ErrorKind, Ino, Query, QueryReply, SessionId};
 use farshore_wire::v1::{self, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::collections::BTreeMap;
@@ -84,16 +84,53 @@ fn register_opens<R: AsyncRuntime, S: Store>(node: &Node<R, S>, batch: &mut [Ask
     }
 }
 
+/// The inode that a question is about.
+fn subject(query: &Query) -> Option<Ino> {
+    match query {
+        Query::Lookup { parent: ino, .. }
+        | Query::GetAttr { ino }
+        | Query::Open { ino }
+        | Query::ReadLink { ino }
+        | Query::ReadDir { ino, .. }
+        | Query::Slices { ino, .. }
+        | Query::Parent { ino }
+        | Query::PathOf { ino } => Some(*ino),
+        Query::Close { .. } | Query::StatFs => None,
+    }
+}
+
+/// The inodes whose attributes an answer brings.
+fn brought(reply: &QueryReply) -> impl Iterator<Item = Ino> {
+    let (attr, entries) = match reply {
+        QueryReply::Attr(attr) => (Some(attr.ino), &[][..]),
+        QueryReply::Entries { entries, .. } => (None, entries.as_slice()),
+        _ => (None, &[][..]),
+    };
+    attr.into_iter().chain(entries.iter().map(|entry| entry.attr.ino))
+}
+
+/// Answers that one client waits for, and the inodes that they bring.
+#[derive(Default)]
+struct Answered {
+    answers: Vec<v1::Answer>,
+    inos: Vec<Ino>,
+}
+
 fn answer_all<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, batch: Vec<Asked>) -> Result<(), StorageError> {
+    // Before the state is read: what changes behind it is told.
+    node.hub.asked(batch.iter().filter_map(|asked| Some((asked.session, subject(&asked.query)?))));
     let kv = node.read()?;
     let index = farshore_meta::header(&*kv)?.index;
-    let mut by_session: BTreeMap<SessionId, Vec<v1::Answer>> = BTreeMap::new();
+    let mut by_session: BTreeMap<SessionId, Answered> = BTreeMap::new();
     for asked in batch {
         let result = answer(node, &*kv, &asked)?;
         let answer = v1::Answer { id: asked.id, log_index: index.0, result: farshore_wire::encode(&result) };
-        by_session.entry(asked.session).or_default().push(answer);
+        let of_session = by_session.entry(asked.session).or_default();
+        of_session.answers.push(answer);
+        of_session.inos.extend(result.iter().flat_map(brought));
     }
-    for (session, answers) in by_session {
+    for (session, Answered { answers, inos }) in by_session {
+        node.hub.told(session, inos, index);
         node.hub.send(session, Frame::Answers(v1::Answers { answers }));
     }
     Ok(())
