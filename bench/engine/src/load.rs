@@ -38,6 +38,9 @@ pub struct LoadArgs {
     /// Files in one directory
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     per_dir: u32,
+    /// Directories that are filled in turn, as by so many callers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    dirs: u32,
     /// Length of a name in bytes
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(12..))]
     name: u8,
@@ -51,9 +54,14 @@ impl LoadArgs {
         usize::from(self.group)
     }
 
+    /// Files of the directories that are filled in turn.
+    fn round(&self) -> u64 {
+        u64::from(self.per_dir) * u64::from(self.dirs)
+    }
+
     /// The name of the directory in the root that holds a file, by the file's number.
     pub fn directory_of(&self, file: u64) -> String {
-        format!("dir-{:08}", file / u64::from(self.per_dir))
+        format!("dir-{:08}", file / self.round() * u64::from(self.dirs) + file % u64::from(self.dirs))
     }
 
     /// A file's name.
@@ -84,7 +92,7 @@ pub struct Load {
     sessions: Vec<Session>,
     turn: usize,
     made: u64,
-    parent: Ino,
+    parents: Vec<Ino>,
     trimmed: u64,
 }
 
@@ -107,7 +115,7 @@ impl Load {
             primary.control(Control::OpenSession { session: id, info: info(number) })?;
             sessions.push(Session { id, sequence: 0, acknowledged: 0, slices: 0..0 });
         }
-        Ok(Load { args, sessions, turn: 0, made: 0, parent: Ino::ROOT, trimmed: 0 })
+        Ok(Load { args, sessions, turn: 0, made: 0, parents: vec![], trimmed: 0 })
     }
 
     /// Makes `files` files; whole transactions, so it may be a few more. Answers how many were made.
@@ -115,28 +123,32 @@ impl Load {
         let end = self.made + files;
         let begun = self.made;
         while self.made < end {
-            self.directory(primary)?;
-            let left = u64::from(self.args.per_dir).min(end - self.made);
+            self.directories(primary)?;
+            let left = self.args.round().min(end - self.made);
             self.fill(primary, left)?;
             self.trim(primary)?;
         }
         Ok(self.made - begun)
     }
 
-    fn directory(&mut self, primary: &mut Cluster) -> Result<(), EngineError> {
-        let op = make(Ino::ROOT, self.args.directory_of(self.made), NewNode::Directory);
-        let outcomes = self.apply(primary, vec![op])?;
-        self.parent = ino_of(outcomes.first())?;
+    fn directories(&mut self, primary: &mut Cluster) -> Result<(), EngineError> {
+        let first = self.made.next_multiple_of(u64::from(self.args.dirs));
+        let names = (0..u64::from(self.args.dirs)).map(|at| self.args.directory_of(first + at));
+        let ops = names.map(|name| make(Ino::ROOT, name, NewNode::Directory)).collect();
+        let outcomes = self.apply(primary, ops)?;
+        self.parents = outcomes.iter().map(|outcome| ino_of(Some(outcome))).collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    /// Puts `count` files into the present directory.
+    /// Puts `count` files into the present directories.
     fn fill(&mut self, primary: &mut Cluster, count: u64) -> Result<(), EngineError> {
         let group = u64::from(self.args.batch) * u64::from(self.args.group);
         let mut left = count;
         while left > 0 {
             let now = left.min(group);
-            let ops = (0..now).map(|at| make(self.parent, self.args.file_name(self.made + at), NewNode::File)).collect();
+            let parent = |file: u64| self.parents[(file % u64::from(self.args.dirs)) as usize];
+            let files = (0..now).map(|at| self.made + at);
+            let ops = files.map(|file| make(parent(file), self.args.file_name(file), NewNode::File)).collect();
             let outcomes = self.apply(primary, ops)?;
             if self.args.shape == Shape::Files {
                 let inos = outcomes.iter().map(|outcome| ino_of(Some(outcome))).collect::<Result<Vec<_>, _>>()?;

@@ -47,10 +47,10 @@ const SHARED: [([u8; 1], usize); 7] = [
 type Table = Database<'static, Bytes, Bytes>;
 type Tables = [Table; TABLES];
 
-/// The database that holds a key.
+/// The database that holds a key: its first byte says so.
 fn table_of(space: Space, key: &[u8]) -> usize {
-    match space {
-        Space::Shared => SHARED.iter().rev().find(|(from, _)| from.as_slice() <= key).map_or(0, |(_, table)| *table),
+    match (space, key.first()) {
+        (Space::Shared, Some(tag)) => SHARED.iter().find(|([of], _)| of == tag).map_or(space as usize, |(_, table)| *table),
         _ => space as usize,
     }
 }

@@ -2,6 +2,7 @@
 //! confirmations. Only the leader answers; everybody else names it.
 
 mod batcher;
+mod client;
 mod hub;
 mod reader;
 mod refuse;
@@ -9,7 +10,8 @@ mod session;
 mod watch;
 
 pub use batcher::Queued;
-pub use hub::{Client, Hub};
+pub use client::Client;
+pub use hub::Hub;
 pub use reader::Asked;
 pub use refuse::{not_leader, refused};
 
