@@ -49,12 +49,17 @@ impl Inner {
     /// Who may know what an entry has changed is told of it.
     fn tell(&mut self, applied: &Applied, now_us: u64) {
         let Inner { clients, watch, .. } = self;
+        // A follower has none. Who comes later is told of a state that has all this.
+        if clients.is_empty() {
+            return;
+        }
         let (mut last, mut watchers) = (None, Vec::new());
         for (by, touched) in &applied.changes.touched {
             // What follows each other is mostly of one directory.
             let of = Some((*by, touched.ino()));
             if std::mem::replace(&mut last, of) != of {
-                watch.changed(applied.index, *by, touched.ino(), now_us);
+                let here = by.filter(|by| clients.contains_key(by));
+                watch.changed(applied.index, here, touched.ino(), now_us);
                 watch.watchers(touched.ino(), &mut watchers);
             }
             // A client never receives its own invalidation (law 29).
