@@ -131,7 +131,8 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
         rest = later;
         let session = wanted[0].session;
         let attr = |outcome: &Outcome| if let Ok(Reply::Attr(attr)) = outcome { Some(attr.ino) } else { None };
-        node.hub.told(session, outcomes.iter().filter_map(attr), index);
+        // Others may have changed in the same entry what it made.
+        node.hub.told(session, outcomes.iter().filter_map(attr), LogIndex(index.0 - 1));
         for (wanted, outcome) in wanted.iter().zip(outcomes) {
             if let (Some(parent), Some(directory)) = (wanted.parent, attr(outcome)) {
                 node.hub.made(session, directory, parent);

@@ -51,6 +51,7 @@ impl Inner {
         let Inner { clients, watch, .. } = self;
         // A follower has none. Who comes later is told of a state that has all this.
         if clients.is_empty() {
+            watch.skips_to(applied.index);
             return;
         }
         let (mut last, mut watchers) = (None, Vec::new());
@@ -247,6 +248,9 @@ impl Hub {
     /// The session has made a directory in another: it knows all names in there, and where it lies.
     pub fn made(&self, session: SessionId, directory: Ino, parent: Ino) {
         let mut inner = self.inner();
+        if inner.watch.keeps_all(session) {
+            return;
+        }
         for ino in [directory, parent] {
             inner.keep(session, ino, |client| &mut client.made);
         }
@@ -310,7 +314,7 @@ impl Observer for Hub {
         inner.rewound |= changes.rewound.is_some();
         let reset = changes.rewound.is_some() || changes.events.iter().any(|event| matches!(event, Event::Lineage(_)));
         if reset {
-            inner.watch.rewound();
+            inner.watch.skips_to(applied.index);
             for client in inner.clients.values_mut() {
                 client.pending.index = applied.index;
                 client.pending.reset = true;
@@ -411,7 +415,7 @@ mod tests {
         hub.close(ALICE, Ino(7));
         (2..=7).for_each(|ino| hub.applied(&touched_by(BOB, ino)));
         hub.send_touches(ALICE);
-        assert_eq!(told(&mut frames), ["[3, 5, 6] at 9"]);
+        assert_eq!(told(&mut frames), ["[3, 5, 6, 7] at 9"], "7 was open just now");
         let recalled = Event::Recalled { holder: ALICE, directory: Ino(4) };
         let changes = Changes { events: vec![recalled], ..Changes::default() };
         hub.applied(&Applied { index: LogIndex(10), outcomes: vec![], changes });
@@ -421,7 +425,7 @@ mod tests {
         let mut frames = connect(&hub, ALICE, 0);
         (2..=7).for_each(|ino| hub.applied(&touched_by(BOB, ino)));
         hub.send_touches(ALICE);
-        assert!(told(&mut frames).is_empty(), "a new connection begins with what it says it has open");
+        assert_eq!(told(&mut frames), ["[7] at 9"], "a new connection begins with what it says it has open");
     }
 
     #[test]

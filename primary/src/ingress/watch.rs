@@ -13,6 +13,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 const KEPT_US: u64 = 10_000_000;
 /// Pairs of an inode and a client that are kept of each such time, and of what lasts.
 const WATCHED_MAX: usize = 1 << 18;
+/// As long at least, when there is more to keep.
+const KEPT_FULL_US: u64 = 2_000_000;
 /// Changes that are remembered for answers under way.
 const RECENT_MAX: usize = 1 << 13;
 
@@ -57,7 +59,7 @@ impl Table {
         if self.everything.contains(&session) {
             return false;
         }
-        if self.pairs >= WATCHED_MAX && !self.has(ino, session) {
+        if self.pairs >= WATCHED_MAX && !self.has_pair(ino, session) {
             return self.everything.insert(session);
         }
         let added = match self.of.entry(ino) {
@@ -88,8 +90,8 @@ impl Table {
         self.pairs -= 1;
     }
 
-    fn has(&self, ino: Ino, session: SessionId) -> bool {
-        self.everything.contains(&session) || self.of.get(&ino).is_some_and(|watchers| watchers.all().contains(&session))
+    fn has_pair(&self, ino: Ino, session: SessionId) -> bool {
+        self.of.get(&ino).is_some_and(|watchers| watchers.all().contains(&session))
     }
 
     fn collect(&self, ino: Ino, to: &mut Vec<SessionId>) {
@@ -125,9 +127,11 @@ impl Watch {
     pub fn told(&mut self, session: SessionId, inos: impl IntoIterator<Item = Ino>, index: LogIndex, now_us: u64) -> Vec<Ino> {
         self.turn(now_us);
         let mut missed = Vec::new();
+        let hears_all = [&self.now, &self.before, &self.lasting].iter().any(|table| table.everything.contains(&session));
         for ino in inos {
-            let news = self.now.add(ino, session) && !self.before.has(ino, session) && !self.lasting.has(ino, session);
-            if news && self.changed_behind(index, ino, session) {
+            let known = [&self.now, &self.before, &self.lasting].iter().any(|table| table.has_pair(ino, session));
+            self.now.add(ino, session);
+            if !hears_all && !known && self.changed_behind(index, ino, session) {
                 missed.push(ino);
             }
         }
@@ -139,9 +143,15 @@ impl Watch {
         self.lasting.add(ino, session);
     }
 
-    /// The opposite of [`Watch::keeps`].
+    /// Whether the client hears of everything until it leaves: then nothing need be kept for it.
+    pub fn keeps_all(&self, session: SessionId) -> bool {
+        self.lasting.everything.contains(&session)
+    }
+
+    /// The opposite of [`Watch::keeps`]; what it was told just now it may still believe.
     pub fn drops(&mut self, session: SessionId, ino: Ino) {
         self.lasting.remove(ino, session);
+        self.now.add(ino, session);
     }
 
     /// The client is gone; these are what it kept.
@@ -164,10 +174,10 @@ impl Watch {
         self.recent.push_back((index, by, ino));
     }
 
-    /// The history goes on from an earlier index, of which every client hears.
-    pub fn rewound(&mut self) {
+    /// Changes up to this index were not, or not in this history, said here.
+    pub fn skips_to(&mut self, index: LogIndex) {
         self.recent.clear();
-        self.recent_behind = LogIndex(0);
+        self.recent_behind = index;
     }
 
     /// Who may know the inode; some more than once.
@@ -182,7 +192,8 @@ impl Watch {
     }
 
     fn turn(&mut self, now_us: u64) {
-        if now_us.saturating_sub(self.turned_us) >= KEPT_US {
+        let kept = if self.now.pairs >= WATCHED_MAX { KEPT_FULL_US } else { KEPT_US };
+        if now_us.saturating_sub(self.turned_us) >= kept {
             std::mem::swap(&mut self.now, &mut self.before);
             self.now.clear();
             self.turned_us = now_us;
@@ -230,11 +241,16 @@ mod tests {
         watch.told(CAROL, [], ALL, 9 * KEPT_US);
         watch.drops(BOB, DIR);
         watch.drops(BOB, DIR);
+        assert_eq!(watchers(&watch, DIR), [ALICE, BOB, CAROL].into(), "he may believe for a while what he was told");
+        watch.told(CAROL, [], ALL, 19 * KEPT_US);
+        watch.told(CAROL, [], ALL, 29 * KEPT_US);
         assert_eq!(watchers(&watch, DIR), [ALICE, CAROL].into());
         watch.left(ALICE, &[DIR, Ino(8)]);
         assert_eq!((watchers(&watch, DIR), watch.lasting.pairs), ([CAROL].into(), 1));
         watch.drops(ALICE, DIR);
         watch.drops(CAROL, DIR);
+        watch.told(CAROL, [], ALL, 39 * KEPT_US);
+        watch.told(CAROL, [], ALL, 49 * KEPT_US);
         assert_eq!((watchers(&watch, DIR), watch.lasting.pairs), ([].into(), 0));
         assert!(watch.lasting.of.is_empty());
     }
@@ -256,6 +272,15 @@ mod tests {
     }
 
     #[test]
+    fn what_fills_the_table_is_forgotten_sooner_and_burdens_nobody_else() {
+        let mut watch = Watch::default();
+        watch.told(ALICE, (1..=WATCHED_MAX as u64).map(|n| Ino(100 + n)), ALL, KEPT_US);
+        watch.told(BOB, [DIR], ALL, KEPT_US + KEPT_FULL_US);
+        assert_eq!(watchers(&watch, Ino(9)), [].into());
+        assert_eq!((watchers(&watch, DIR), watchers(&watch, Ino(101))), ([BOB].into(), [ALICE].into()));
+    }
+
+    #[test]
     fn what_others_changed_behind_a_read_was_missed_by_who_did_not_know_it_yet() {
         let mut watch = Watch::default();
         watch.changed(LogIndex(4), Some(BOB), DIR, 0);
@@ -268,7 +293,7 @@ mod tests {
             watch.changed(LogIndex(7 + n), Some(BOB), Ino(1000 + n), 0);
         }
         assert_eq!(watch.told(ALICE, [Ino(10)], LogIndex(6), 0), [Ino(10)], "too long ago to remember");
-        watch.rewound();
+        watch.skips_to(LogIndex(6));
         assert_eq!(watch.told(ALICE, [Ino(11)], LogIndex(6), 0), []);
     }
 }
