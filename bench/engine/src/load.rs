@@ -136,7 +136,7 @@ impl Load {
         let names = (0..u64::from(self.args.dirs)).map(|at| self.args.directory_of(first + at));
         let ops = names.map(|name| make(Ino::ROOT, name, NewNode::Directory)).collect();
         let outcomes = self.apply(primary, ops)?;
-        self.parents = outcomes.iter().map(|outcome| ino_of(Some(outcome))).collect::<Result<_, _>>()?;
+        self.parents = outcomes.iter().map(ino_of).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Load {
             let ops = files.map(|file| make(parent(file), self.args.file_name(file), NewNode::File)).collect();
             let outcomes = self.apply(primary, ops)?;
             if self.args.shape == Shape::Files {
-                let inos = outcomes.iter().map(|outcome| ino_of(Some(outcome))).collect::<Result<Vec<_>, _>>()?;
+                let inos = outcomes.iter().map(ino_of).collect::<Result<Vec<_>, _>>()?;
                 self.commit(primary, &inos)?;
             }
             self.made += now;
@@ -255,9 +255,9 @@ fn make(parent: Ino, name: String, node: NewNode) -> Op {
     Op::Make { parent, name: name.into_bytes(), node, mode: 0o644, uid: 1000, gid: 1000 }
 }
 
-fn ino_of(outcome: Option<&Outcome>) -> Result<Ino, EngineError> {
+fn ino_of(outcome: &Outcome) -> Result<Ino, EngineError> {
     match outcome {
-        Some(Ok(Reply::Attr(attr))) => Ok(attr.ino),
+        Ok(Reply::Attr(attr)) => Ok(attr.ino),
         other => Err(EngineError::new("make a name", format!("{other:?}"))),
     }
 }

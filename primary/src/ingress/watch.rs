@@ -6,7 +6,7 @@
 //! Whatever is too much to keep becomes a client that hears everything (law 27).
 
 use farshore_types::{Ino, LogIndex, SessionId};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 /// How long, at least, a client is taken to know what it was told, in microseconds: longer than it keeps it, by what an answer may
 /// take to arrive.
@@ -33,15 +33,12 @@ impl Watchers {
         }
     }
 
-    fn add(&mut self, session: SessionId) -> bool {
-        if self.all().contains(&session) {
-            return false;
-        }
+    /// One that is not among them.
+    fn add(&mut self, session: SessionId) {
         match self {
             Watchers::One(first) => *self = Watchers::Some(vec![*first, session]),
             Watchers::Some(sessions) => sessions.push(session),
         }
-        true
     }
 }
 
@@ -54,40 +51,27 @@ struct Table {
 }
 
 impl Table {
-    /// Whether the client was not known to know the inode.
-    fn add(&mut self, ino: Ino, session: SessionId) -> bool {
-        if self.everything.contains(&session) {
-            return false;
+    fn add(&mut self, ino: Ino, session: SessionId) {
+        if self.everything.contains(&session) || self.has_pair(ino, session) {
+            return;
         }
-        if self.pairs >= WATCHED_MAX && !self.has_pair(ino, session) {
-            return self.everything.insert(session);
+        if self.pairs >= WATCHED_MAX {
+            self.everything.insert(session);
+            return;
         }
-        let added = match self.of.entry(ino) {
-            std::collections::hash_map::Entry::Occupied(mut there) => there.get_mut().add(session),
-            std::collections::hash_map::Entry::Vacant(none) => {
-                none.insert(Watchers::One(session));
-                true
-            }
-        };
-        self.pairs += usize::from(added);
-        added
+        self.of.entry(ino).and_modify(|watchers| watchers.add(session)).or_insert(Watchers::One(session));
+        self.pairs += 1;
     }
 
     fn remove(&mut self, ino: Ino, session: SessionId) {
-        let Some(watchers) = self.of.get_mut(&ino) else { return };
-        match watchers {
-            Watchers::One(one) if *one != session => return,
-            Watchers::Some(sessions) if sessions.len() > 1 => {
-                let before = sessions.len();
-                sessions.retain(|watcher| *watcher != session);
-                self.pairs -= before - sessions.len();
-                return;
-            }
-            Watchers::Some(sessions) if !sessions.contains(&session) => return,
-            _ => {}
+        if !self.has_pair(ino, session) {
+            return;
         }
-        self.of.remove(&ino);
         self.pairs -= 1;
+        match self.of.get_mut(&ino) {
+            Some(Watchers::Some(sessions)) if sessions.len() > 1 => sessions.retain(|watcher| *watcher != session),
+            _ => drop(self.of.remove(&ino)),
+        }
     }
 
     fn has_pair(&self, ino: Ino, session: SessionId) -> bool {
@@ -126,12 +110,14 @@ impl Watch {
     /// told so, without its having heard of it.
     pub fn told(&mut self, session: SessionId, inos: impl IntoIterator<Item = Ino>, index: LogIndex, now_us: u64) -> Vec<Ino> {
         self.turn(now_us);
+        let hears_all = self.tables().iter().any(|table| table.everything.contains(&session));
+        let behind = self.recent.iter().rev().take_while(|(at, ..)| *at > index).filter(|(_, by, _)| *by != Some(session));
+        let changed: HashSet<Ino> = behind.map(|(.., ino)| *ino).collect();
         let mut missed = Vec::new();
-        let hears_all = [&self.now, &self.before, &self.lasting].iter().any(|table| table.everything.contains(&session));
         for ino in inos {
-            let known = [&self.now, &self.before, &self.lasting].iter().any(|table| table.has_pair(ino, session));
+            let known = hears_all || self.tables().iter().any(|table| table.has_pair(ino, session));
             self.now.add(ino, session);
-            if !hears_all && !known && self.changed_behind(index, ino, session) {
+            if !known && (index < self.recent_behind || changed.contains(&ino)) {
                 missed.push(ino);
             }
         }
@@ -180,15 +166,16 @@ impl Watch {
         self.recent_behind = index;
     }
 
-    /// Who may know the inode; some more than once.
+    /// Who may know the inode, each once.
     pub fn watchers(&self, ino: Ino, to: &mut Vec<SessionId>) {
         to.clear();
-        [&self.now, &self.before, &self.lasting].into_iter().for_each(|table| table.collect(ino, to));
+        self.tables().iter().for_each(|table| table.collect(ino, to));
+        to.sort_unstable();
+        to.dedup();
     }
 
-    fn changed_behind(&self, index: LogIndex, ino: Ino, session: SessionId) -> bool {
-        let behind = self.recent.iter().rev().take_while(|(at, ..)| *at > index);
-        index < self.recent_behind || { behind }.any(|(_, by, changed)| *changed == ino && *by != Some(session))
+    fn tables(&self) -> [&Table; 3] {
+        [&self.now, &self.before, &self.lasting]
     }
 
     fn turn(&mut self, now_us: u64) {
