@@ -248,8 +248,12 @@ impl Committed for OpenInode {
     fn committed(&self, attr: Attr, index: LogIndex) {
         let mut known = self.known();
         if known.attr.as_ref().is_none_or(|before| before.version <= attr.version) {
-            // Not fresh if it was not before: what others changed may have been heard of before this answer, and be newer.
+            let at = known.at;
             known.set(attr, index);
+            if !known.fresh {
+                // What others changed may have been heard of before this answer, and be newer.
+                known.at = at;
+            }
         }
         known.changes += 1;
         known.slices.clear();

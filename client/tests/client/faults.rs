@@ -3,7 +3,7 @@
 use crate::server::{BLOCK, Cluster};
 use crate::world::*;
 use bytes::Bytes;
-use farshore_client::{ConnectError, Invalidation, MetadataChoice, Volume};
+use farshore_client::{ConnectError, Invalidation, MetadataChoice, OpenFlags, Volume};
 use farshore_types::{ErrorKind, Ino, NewNode, Query, QueryReply, RenameMode};
 use std::sync::atomic::Ordering;
 
@@ -274,4 +274,38 @@ async fn a_reader_that_wants_the_primary_takes_no_mirror_for_it() {
     config.metadata = MetadataChoice::Mirror { region: "us-east".to_owned() };
     let of_mirror = Volume::connect(config).await.unwrap();
     assert!(of_mirror.lookup(Ino::ROOT, b"a").await.unwrap_err().is(ErrorKind::NotFound), "a mirror is what was asked for");
+}
+
+/// The answer to a commit is older than a change of which this client has heard meanwhile: it says nothing of that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_behind_a_late_answer_goes_to_the_end_that_the_file_has_now() {
+    let world = World::start().await;
+    let one = world.client("us-east").await;
+    write_all(&one, "a", b"").await;
+    let of_it = world.cluster.state.only_session();
+    let two = world.client("us-east").await;
+    let append = OpenFlags { read: true, write: true, append: true, ..OpenFlags::default() };
+    let ino = one.lookup(Ino::ROOT, b"a").await.unwrap().ino;
+    let ((of_one, _), (of_two, _)) = (one.open(ino, append).await.unwrap(), two.open(ino, append).await.unwrap());
+    let (one_hears, two_hears) = (one.subscribe(), two.subscribe());
+    one.write(&of_one, 0, Bytes::from_static(b"1")).await.unwrap();
+    let state = &world.cluster.state;
+    *state.faults.late_to.lock().unwrap() = Some(of_it);
+    let flush = async {
+        one.flush(&of_one).await.unwrap();
+    };
+    let meanwhile = async {
+        let told = tokio::time::timeout(PATIENCE, two_hears.next()).await.unwrap();
+        assert_eq!(told, Invalidation::Inode(ino), "the commit is done");
+        two.write(&of_two, 0, Bytes::from_static(b"22")).await.unwrap();
+        two.flush(&of_two).await.unwrap();
+        assert_eq!(tokio::time::timeout(PATIENCE, one_hears.next()).await.unwrap(), Invalidation::Inode(ino));
+        *state.faults.late_to.lock().unwrap() = None;
+    };
+    tokio::join!(flush, meanwhile);
+    assert_eq!(one.getattr(ino).await.unwrap().size, 3);
+    one.write(&of_one, 0, Bytes::from_static(b"3")).await.unwrap();
+    one.release(of_one).await.unwrap();
+    two.release(of_two).await.unwrap();
+    assert_eq!(read_all(&two, "a").await, b"1223");
 }

@@ -42,6 +42,8 @@ pub struct Faults {
     pub machine_said: AtomicU32,
     /// Leave the requests of this session where they are.
     pub deaf_to: Mutex<Option<SessionId>>,
+    /// Apply this session's commits, and keep the answers back.
+    pub late_to: Mutex<Option<SessionId>>,
     /// Entries are so much later than they would be, in microseconds.
     pub later_us: AtomicU64,
     /// Say in the welcome that the cluster is a mirror.
@@ -361,6 +363,9 @@ async fn requested(state: &State, session: SessionId, requests: v1::Requests, ou
             return false;
         }
         state.invalidate(&applied);
+        while commits && *state.faults.late_to.lock().unwrap() == Some(session) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     out.send(message(Out::Replies(v1::Replies { replies }))).await.is_ok()
 }
