@@ -2,21 +2,21 @@
 //! on the local part, by type (law 2).
 //!
 //! It keeps what an entry wrote in memory until the entry is done: each key is read once for its before-image (law 20)
-//! and written once, in key order, however many of the entry's requests change it. At the end it writes the rows, the
-//! undo row and the digest, in the transaction of the change itself (law 2).
+//! and written once, however many of the entry's requests change it. At the end it writes the rows, the undo row and the digest,
+//! in the transaction of the change itself (law 2).
 
 use crate::digest::RowHasher;
 use crate::header::put_digest;
 use crate::key;
-use crate::kv::{KvRead, KvWrite, Row, Space, StorageError};
+use crate::kv::{KvRead, KvWrite, Row, Space, StorageError, over};
 use crate::row::{Value, decode};
 use crate::undo::{BeforeImage, encode_undo, undo_key};
 use farshore_types::LogIndex;
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::iter::Peekable;
-use std::ops::Bound;
+use std::cmp::Ordering;
 
 /// A key and its value.
 type KeyValue<'a> = (&'a [u8], &'a [u8]);
@@ -46,15 +46,40 @@ impl SharedRead for &dyn KvRead {
 struct Slot {
     before: Option<Vec<u8>>,
     now: Option<Vec<u8>>,
+    stored: Stored,
 }
 
-/// What an entry has written, in key order.
-type Slots = BTreeMap<Vec<u8>, Slot>;
+/// What the store has of a key that was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Before,
+    Now,
+    /// A value that the entry has changed since.
+    Between,
+}
+
+impl Slot {
+    fn write(&mut self, now: Option<Vec<u8>>) {
+        self.now = now;
+        if self.stored == Stored::Now {
+            self.stored = Stored::Between;
+        }
+    }
+}
+
+/// What an entry has written, in the order of its first writes: a slot stays where it is.
+type Slots = IndexMap<Vec<u8>, Slot, FixedState>;
+
+/// While no more slots than this are new, they are put in order for a scan.
+const FEW: usize = 16;
 
 /// One entry's changes to the shared space.
 pub(crate) struct SharedTxn<'a> {
     kv: &'a mut dyn KvWrite,
     slots: Slots,
+    /// Places of the first slots, in order of keys: what scans have put in order. Whoever writes much and then scans looks through
+    /// the others, which costs less than order.
+    order: RefCell<Vec<u32>>,
     /// The stored row that was read last: what is changed was mostly read just before, and needs no second look for its
     /// before-image. Nothing is stored before the entry is done.
     read: RefCell<(Vec<u8>, Vec<u8>)>,
@@ -80,50 +105,36 @@ impl SharedRead for SharedTxn<'_> {
 
     fn rows<'a>(&'a self, from: &[u8], to: &[u8]) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let stored = self.kv.scan(Space::Shared, from, Some(to))?;
-        let mut written = written(&self.slots, from, to).peekable();
-        if written.peek().is_none() {
-            return Ok(stored);
-        }
-        Ok(Box::new(Merged { stored: stored.peekable(), written }))
-    }
-}
-
-/// The written keys from `from` (inclusive) to `to` (exclusive).
-fn written<'a>(slots: &'a Slots, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a Slot)> + use<'a> {
-    // A range that ends before it starts holds nothing.
-    let to = to.max(from);
-    slots.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).map(|(key, slot)| (key.as_slice(), slot))
-}
-
-/// Stored rows with what the entry has written over them, in key order.
-struct Merged<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], &'a Slot)>> {
-    stored: Peekable<S>,
-    written: Peekable<W>,
-}
-
-impl<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], &'a Slot)>> Iterator for Merged<'a, S, W> {
-    type Item = Row<'a>;
-
-    fn next(&mut self) -> Option<Row<'a>> {
-        loop {
-            let Some((key, _)) = self.written.peek() else { return self.stored.next() };
-            match self.stored.peek() {
-                Some(Ok((stored, _))) if stored < key => return self.stored.next(),
-                Some(Ok((stored, _))) if stored == key => drop(self.stored.next()),
-                Some(Err(_)) => return self.stored.next(),
-                _ => {}
-            }
-            let (key, slot) = self.written.next().expect("it was peeked");
-            if let Some(now) = &slot.now {
-                return Some(Ok((key, now)));
-            }
-        }
+        let written = self.written(from, to).into_iter().map(|(key, slot)| (key, slot.now.as_deref()));
+        Ok(over(stored, written.collect(), Ordering::Less))
     }
 }
 
 impl<'a> SharedTxn<'a> {
     pub fn new(kv: &'a mut dyn KvWrite) -> Self {
-        SharedTxn { kv, slots: Slots::new(), read: RefCell::default() }
+        SharedTxn { kv, slots: Slots::default(), order: RefCell::default(), read: RefCell::default() }
+    }
+
+    /// The written keys from `from` (inclusive) to `to` (exclusive), in order.
+    fn written(&self, from: &[u8], to: &[u8]) -> Vec<(&[u8], &Slot)> {
+        let slot = |place: &u32| self.slots.get_index(*place as usize).map(|(key, slot)| (key.as_slice(), slot));
+        let key = |place: &u32| slot(place).map(|(key, _)| key);
+        let mut order = self.order.borrow_mut();
+        if self.slots.len() - order.len() <= FEW {
+            for place in order.len() as u32..self.slots.len() as u32 {
+                let at = order.partition_point(|before| key(before) < key(&place));
+                order.insert(at, place);
+            }
+        }
+        let first = order.partition_point(|place| key(place) < Some(from));
+        let mut found: Vec<_> = order[first..].iter().filter_map(slot).take_while(|(key, _)| *key < to).collect();
+        let ordered = found.len();
+        let others = (order.len() as u32..self.slots.len() as u32).filter_map(|place| slot(&place));
+        found.extend(others.filter(|(key, _)| (from..to).contains(key)));
+        if found.len() > ordered {
+            found.sort_unstable_by_key(|(key, _)| *key);
+        }
+        found
     }
 
     pub fn put(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
@@ -134,10 +145,27 @@ impl<'a> SharedTxn<'a> {
     pub fn put_new(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StorageError> {
         debug_assert!(matches!(self.bytes(key), Ok(None)), "the key is new");
         match self.slots.entry(key.to_vec()) {
-            Entry::Occupied(mut slot) => slot.get_mut().now = Some(value),
-            Entry::Vacant(slot) => drop(slot.insert(Slot { before: None, now: Some(value) })),
+            Entry::Occupied(mut slot) => slot.get_mut().write(Some(value)),
+            Entry::Vacant(slot) => drop(slot.insert(Slot { before: None, now: Some(value), stored: Stored::Before })),
         }
         Ok(())
+    }
+
+    /// Puts a row unless there is one of that key, and says whether it did. The row is stored at once: whoever looks and then
+    /// puts searches twice.
+    pub fn put_absent(&mut self, key: &[u8], value: Vec<u8>) -> Result<bool, StorageError> {
+        if let Some(slot) = self.slots.get_mut(key) {
+            let absent = slot.now.is_none();
+            if absent {
+                slot.write(Some(value));
+            }
+            return Ok(absent);
+        }
+        let absent = self.kv.put_absent(Space::Shared, key, &value)?;
+        if absent {
+            self.slots.insert(key.to_vec(), Slot { before: None, now: Some(value), stored: Stored::Now });
+        }
+        Ok(absent)
     }
 
     pub fn delete(&mut self, key: &[u8]) -> Result<(), StorageError> {
@@ -151,7 +179,7 @@ impl<'a> SharedTxn<'a> {
 
     /// The last row from `from` (inclusive) to `to` (exclusive).
     pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue<'_>>, StorageError> {
-        let written = written(&self.slots, from, to).rev().find_map(|(key, slot)| Some((key, slot.now.as_deref()?)));
+        let written = self.written(from, to).into_iter().rev().find_map(|(key, slot)| Some((key, slot.now.as_deref()?)));
         for row in self.kv.scan_back(Space::Shared, from, Some(to))? {
             let stored = row?;
             if !self.slots.contains_key(stored.0) {
@@ -164,33 +192,40 @@ impl<'a> SharedTxn<'a> {
     fn set(&mut self, key: &[u8], now: Option<Vec<u8>>) -> Result<(), StorageError> {
         assert!(key != key::DIGEST, "the digest is kept by the transaction itself");
         match self.slots.get_mut(key) {
-            Some(slot) => slot.now = now,
+            Some(slot) => slot.write(now),
             None => {
                 let (last, row) = self.read.get_mut();
                 let before = match last == key {
                     true => Some(row.clone()),
                     false => self.kv.get(Space::Shared, key)?.map(<[u8]>::to_vec),
                 };
-                self.slots.insert(key.to_vec(), Slot { before, now });
+                self.slots.insert(key.to_vec(), Slot { before, now, stored: Stored::Before });
             }
         }
         Ok(())
     }
 
     /// Writes the rows, the undo row of `index` and the new digest.
-    pub fn finish(mut self, index: LogIndex) -> Result<(), StorageError> {
-        // Keys that ended as they began are neither written nor undone nor hashed.
-        self.slots.retain(|_, slot| slot.before != slot.now);
+    pub fn finish(self, index: LogIndex) -> Result<(), StorageError> {
         let mut hasher = RowHasher::new(crate::header::digest(self.kv)?);
         let mut images = Vec::with_capacity(self.slots.len());
-        for (key, Slot { before, now }) in &self.slots {
+        for (key, Slot { before, now, stored }) in &self.slots {
+            if before == now {
+                // It ended as it began: neither undone nor hashed.
+                if *stored != Stored::Before {
+                    self.kv.delete(Space::Shared, key)?;
+                }
+                continue;
+            }
             if let Some(before) = before {
                 hasher.subtract(key, before);
             }
             match now {
                 Some(now) => {
                     hasher.add(key, now);
-                    self.kv.put(Space::Shared, key, now)?;
+                    if *stored != Stored::Now {
+                        self.kv.put(Space::Shared, key, now)?;
+                    }
                 }
                 None => self.kv.delete(Space::Shared, key)?,
             }

@@ -3,7 +3,7 @@
 
 use crate::kv::{KvRead, KvWrite, Space, StorageError};
 use farshore_types::LogIndex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Version of an undo row's encoding.
 const UNDO_VERSION: u8 = 1;
@@ -13,19 +13,41 @@ pub const MAX_TRIM: usize = 4096;
 /// A shared key with its value before an entry; `None`: absent.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct BeforeImage<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     pub key: &'a [u8],
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_maybe_bytes")]
     pub value: Option<&'a [u8]>,
+}
+
+// Serde's own way would put byte after byte.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn as_maybe_bytes<S: Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    struct Bytes<'a>(&'a [u8]);
+    impl Serialize for Bytes<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+    match bytes {
+        Some(bytes) => serializer.serialize_some(&Bytes(bytes)),
+        None => serializer.serialize_none(),
+    }
 }
 
 pub(crate) fn undo_key(index: LogIndex) -> [u8; 8] {
     index.0.to_be_bytes()
 }
 
-/// The bytes of an undo row. Equal histories have equal undo rows: `images` are in key order.
+/// The bytes of an undo row. Equal histories have equal undo rows: `images` are in the order in which the entry wrote the keys
+/// first.
 pub(crate) fn encode_undo(images: &[BeforeImage<'_>]) -> Vec<u8> {
-    postcard::to_extend(images, vec![UNDO_VERSION]).expect("postcard fails only for lengths that are not known beforehand")
+    let size: usize = images.iter().map(|image| 4 + image.key.len() + image.value.map_or(0, <[u8]>::len)).sum();
+    let mut bytes = Vec::with_capacity(size);
+    bytes.push(UNDO_VERSION);
+    postcard::to_extend(images, bytes).expect("postcard fails only for lengths that are not known beforehand")
 }
 
 /// The images in an undo row.

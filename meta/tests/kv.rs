@@ -179,6 +179,7 @@ fn a_dropped_replacement_leaves_nothing_also_after_a_restart() {
 #[derive(Clone, Debug)]
 enum Action {
     Put(u8, u8),
+    PutAbsent(u8, u8),
     Delete(u8),
     Clear,
     Commit,
@@ -189,6 +190,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Action::Put(key % 32, value)),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Action::PutAbsent(key % 32, value)),
         4 => any::<u8>().prop_map(|key| Action::Delete(key % 32)),
         1 => Just(Action::Clear),
         2 => Just(Action::Commit),
@@ -220,6 +222,10 @@ proptest! {
         for action in actions {
             match action {
                 Action::Put(number, value) => writes.iter_mut().for_each(|kv| kv.put(Space::Shared, &key(number), &[value]).unwrap()),
+                Action::PutAbsent(number, value) => {
+                    let [memory, lmdb] = writes.each_mut().map(|kv| kv.put_absent(Space::Shared, &key(number), &[value]).unwrap());
+                    prop_assert_eq!(memory, lmdb);
+                }
                 Action::Delete(number) => writes.iter_mut().for_each(|kv| kv.delete(Space::Shared, &key(number)).unwrap()),
                 Action::Clear => writes.iter_mut().for_each(|kv| kv.clear(Space::Shared).unwrap()),
                 Action::Commit => {

@@ -31,8 +31,6 @@ const ACKNOWLEDGE: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(3);
 /// Pause between attempts to find the primary: first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// The version of the state machine from which on [`Proposal::Nodes`] may be proposed.
-const NODES_VERSION: u32 = 6;
 /// Acknowledgements that may wait.
 const FRAMES: usize = 16;
 
@@ -308,13 +306,12 @@ async fn take_beat<R: AsyncRuntime, S: Store>(
     compare_digest(node, stream, &beat).await
 }
 
-/// Keeps where the primary's nodes are, for whoever leads this cluster next. Only once every node knows such an entry.
+/// Keeps where the primary's nodes are, for whoever leads this cluster next.
 async fn learn_nodes<R: AsyncRuntime, S: Store>(node: &Node<R, S>, followed: &Lineage, told: &[String]) -> Result<(), Ended> {
     let Some(primary) = followed.head().map(|epoch| epoch.id.cluster) else { return Ok(()) };
     {
         let kv = node.read()?;
-        let known = farshore_meta::header(&*kv)?.version >= NODES_VERSION;
-        if !known || told.is_empty() || local::nodes_of(&*kv, primary)? == told {
+        if told.is_empty() || local::nodes_of(&*kv, primary)? == told {
             return Ok(());
         }
     }

@@ -44,7 +44,7 @@ const WHAT: [(&str, &[&str]); 19] = [
     ("the state's pages written", &["mdb_txn_commit", "mdb_page_flush"]),
     ("before-images", &["encode_undo", "put_before_images"]),
     ("ledger", &["farshore_syncer"]),
-    ("digest and chain", &["RowHasher", "blake3", "changelog::chain"]),
+    ("digest and chain", &["RowHasher", "xxh3", "blake3", "changelog::chain"]),
     ("rows read", &["kv::lmdb::get", "KvRead>::get", "KvRead>::scan"]),
     ("rows written", &["KvWrite>::put", "KvWrite>::delete"]),
     ("sessions' replies", &["Apply>::request", "Apply>::put_talks", "Apply>::say", "Observer>::applied"]),

@@ -34,6 +34,10 @@ impl KvWrite for SkipUndo<'_> {
         if space == Space::Undo { Ok(()) } else { self.0.put(space, key, value) }
     }
 
+    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        self.0.put_absent(space, key, value)
+    }
+
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
         self.0.delete(space, key)
     }

@@ -54,9 +54,9 @@ impl Apply<'_> {
         Ok(Reply::Inos { first: Ino(next), count })
     }
 
-    /// Uses one of the session's numbers; those below it are void. It must be of the present epoch's: in an older one's others may
-    /// have been made (law 7).
-    pub(super) fn use_number(&mut self, session: SessionId, ino: Ino) -> Result<(), Fail> {
+    /// The session's numbers after it has used this one; those below it are void. It must be of the present epoch's: in an older
+    /// one's others may have been made (law 7).
+    pub(super) fn numbers_from(&self, session: SessionId, ino: Ino) -> Result<Numbers, Fail> {
         let numbers: Numbers = self.txn.row(&key::numbers(session))?.ok_or(ErrorKind::InvalidArgument)?;
         if !(numbers.next..numbers.end).contains(&ino.0) {
             return Err(ErrorKind::InvalidArgument.into());
@@ -64,8 +64,7 @@ impl Apply<'_> {
         if SliceId(ino.0).slot() != self.header.slot {
             return Err(ErrorKind::Stale.into());
         }
-        self.txn.put(&key::numbers(session), encode(&Numbers { next: ino.0 + 1, ..numbers }))?;
-        Ok(())
+        Ok(Numbers { next: ino.0 + 1, ..numbers })
     }
 
     pub(super) fn give_back(&mut self, session: SessionId, dirs: &[Ino]) -> Result<Reply, Fail> {

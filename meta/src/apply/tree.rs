@@ -34,20 +34,22 @@ impl Apply<'_> {
         check_name(name)?;
         let body = new_body(node, holder)?;
         let mut dir = self.directory(parent)?;
-        if self.dentry(parent, name)?.is_some() {
-            return Err(ErrorKind::Exists.into());
-        }
         let is_directory = node.kind() == NodeKind::Directory;
         if is_directory && dir.nlink >= MAX_LINKS {
-            return Err(ErrorKind::TooManyLinks.into());
+            let taken = self.dentry(parent, name)?.is_some();
+            return Err(if taken { ErrorKind::Exists } else { ErrorKind::TooManyLinks }.into());
         }
-        let ino = match number {
-            Some((session, ino)) => {
-                self.use_number(session, ino)?;
-                ino
-            }
-            None => self.next_ino()?,
+        let (ino, numbers) = match number {
+            Some((session, ino)) => (ino, Some((session, self.numbers_from(session, ino)?))),
+            None => (Ino(self.first_id(self.header.next_ino, 1, 1)?), None),
         };
+        if !self.put_absent_entry(parent, name, Dentry { ino, kind: node.kind() })? {
+            return Err(ErrorKind::Exists.into());
+        }
+        match numbers {
+            Some((session, numbers)) => self.txn.put(&key::numbers(session), encode(&numbers))?,
+            None => self.header.next_ino += 1,
+        }
         let inherits = dir.mode & SET_GID != 0;
         let mode = match node {
             NewNode::Symlink(_) => SYMLINK_MODE,
@@ -67,17 +69,10 @@ impl Apply<'_> {
             atime: None,
         };
         self.put_new_inode(ino, &inode)?;
-        self.put_new_entry(parent, name, Dentry { ino, kind: node.kind() })?;
         dir.nlink += u32::from(is_directory);
         self.put_modified(parent, dir)?;
         self.usage.inodes += 1;
         Ok(Reply::Attr(inode.attr(ino)))
-    }
-
-    fn next_ino(&mut self) -> Result<Ino, Fail> {
-        let ino = self.first_id(self.header.next_ino, 1, 1)?;
-        self.header.next_ino += 1;
-        Ok(Ino(ino))
     }
 
     pub(super) fn unlink(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Fail> {
@@ -142,6 +137,15 @@ impl Apply<'_> {
     pub(super) fn check_droppable(&self, directory: Ino) -> Result<(), Fail> {
         self.check_holder(&mut self.named_inode(directory)?)?;
         if self.has_none(&key::entries(directory))? { Ok(()) } else { Err(ErrorKind::NotEmpty.into()) }
+    }
+
+    /// An entry, unless the name is taken; says whether it was put.
+    fn put_absent_entry(&mut self, parent: Ino, name: &[u8], dentry: Dentry) -> Result<bool, StorageError> {
+        let absent = self.txn.put_absent(&key::entry(parent, name), encode(&dentry))?;
+        if absent {
+            self.touch(Touched::Entry { parent, name: name.to_vec() });
+        }
+        Ok(absent)
     }
 
     /// An entry of a name that was looked for in vain.

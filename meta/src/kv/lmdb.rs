@@ -11,10 +11,12 @@
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
 use super::ahead::{Ahead, will_need};
+use super::held::{Held, over};
+use super::tables::{INODES, TABLES, parts, space_of, table_of};
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
-use crate::key::{ENTRY_TAG, INODE_TAG, SHELF_TAG};
 use heed::types::Bytes;
 use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -25,7 +27,8 @@ const MAP_SIZE: usize = 1 << 40;
 const MAX_READERS: u32 = 1024;
 /// The databases; the first three are the spaces.
 const NAMES: [&str; TABLES] = ["shared", "undo", "local", "entries", "inodes", "slices"];
-const TABLES: usize = 6;
+/// Inodes that a transaction holds back at most.
+const MAX_HELD: usize = 8192;
 /// The names of the second set.
 const SPARE_NAMES: [&str; TABLES] = ["shared.1", "undo.1", "local.1", "entries.1", "inodes.1", "slices.1"];
 /// The database whose one row says which set is the state; without the row it is the first.
@@ -33,50 +36,8 @@ const CHOICE: &str = "choice";
 const CHOSEN: &[u8] = b"chosen";
 /// Bytes of rows in one transaction of a state that replaces another, about.
 const PART: usize = 16 << 20;
-/// Which database holds the shared keys from this one on, until the next; in order of keys.
-const SHARED: [([u8; 1], usize); 7] = [
-    ([0], Space::Shared as usize),
-    ([ENTRY_TAG], 3),
-    ([ENTRY_TAG + 1], Space::Shared as usize),
-    ([INODE_TAG], 4),
-    ([INODE_TAG + 1], Space::Shared as usize),
-    ([SHELF_TAG], 5),
-    ([SHELF_TAG + 1], Space::Shared as usize),
-];
-
 type Table = Database<'static, Bytes, Bytes>;
 type Tables = [Table; TABLES];
-
-/// The database that holds a key: its first byte says so.
-fn table_of(space: Space, key: &[u8]) -> usize {
-    match (space, key.first()) {
-        (Space::Shared, Some(tag)) => SHARED.iter().find(|([of], _)| of == tag).map_or(space as usize, |(_, table)| *table),
-        _ => space as usize,
-    }
-}
-
-/// A database with the keys, from (inclusive) and to (exclusive), that are asked of it.
-type Part<'r> = (usize, &'r [u8], Option<&'r [u8]>);
-
-/// The databases that may hold a range, in order of keys, each with what it may hold of it; that may be nothing.
-fn parts<'r>(space: Space, from: &'r [u8], to: Option<&'r [u8]>) -> impl DoubleEndedIterator<Item = Part<'r>> {
-    let (whole, split) =
-        if space == Space::Shared { (None, SHARED.as_slice()) } else { (Some((space as usize, from, to)), &[][..]) };
-    let clipped = split.iter().enumerate().map(move |(at, (start, table))| {
-        let to = match (to, SHARED.get(at + 1)) {
-            (Some(to), Some((end, _))) => Some(to.min(end.as_slice())),
-            (None, Some((end, _))) => Some(end.as_slice()),
-            (to, None) => to,
-        };
-        (*table, from.max(start.as_slice()), to)
-    });
-    whole.into_iter().chain(clipped)
-}
-
-/// The space of which a database is a part.
-fn space_of(table: usize) -> Space {
-    Space::ALL.into_iter().find(|space| *space as usize == table).unwrap_or(Space::Shared)
-}
 
 /// Pages of a database that hold rows; freed ones lie in the file besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +135,7 @@ impl Store for Lmdb {
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let txn = self.env.write_txn().map_err(backend)?;
-        Ok(Box::new(Writer { txn, tables: &self.sets[*self.chosen()], last: Default::default() }))
+        Ok(Box::new(Writer { txn, tables: &self.sets[*self.chosen()], last: Default::default(), held: Held::default() }))
     }
 
     fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
@@ -182,7 +143,12 @@ impl Store for Lmdb {
         let spare = 1 - *self.chosen();
         let tables = &self.sets[spare];
         clear(tables, &mut txn)?;
-        Ok(Box::new(Replacement { store: self, spare, writer: Some(Writer { txn, tables, last: Default::default() }), bytes: 0 }))
+        Ok(Box::new(Replacement {
+            store: self,
+            spare,
+            writer: Some(Writer { txn, tables, last: Default::default(), held: Held::default() }),
+            bytes: 0,
+        }))
     }
 }
 
@@ -245,6 +211,11 @@ fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
 trait View {
     fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError>;
 
+    /// What it holds back, of inodes.
+    fn held(&self) -> Option<&Held> {
+        None
+    }
+
     /// Whether what lies around the rows of a scan is read as well.
     fn reads_ahead(&self) -> bool {
         false
@@ -254,7 +225,10 @@ trait View {
 impl<T: View> KvRead for T {
     fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
         let (tables, txn) = self.view()?;
-        get(tables, txn, space, key)
+        match self.held().filter(|_| table_of(space, key) == INODES).and_then(|held| held.get(key)) {
+            Some(held) => Ok(held),
+            None => get(tables, txn, space, key),
+        }
     }
 
     fn scan<'a>(
@@ -264,7 +238,7 @@ impl<T: View> KvRead for T {
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let (tables, txn) = self.view()?;
-        let rows = scan(tables, txn, space, from, to)?;
+        let rows = over(scan(tables, txn, space, from, to)?, held_rows(self, space, from, to), Ordering::Less);
         if !self.reads_ahead() {
             return Ok(rows);
         }
@@ -279,7 +253,19 @@ impl<T: View> KvRead for T {
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
         let (tables, txn) = self.view()?;
-        scan_back(tables, txn, space, from, to)
+        let mut held = held_rows(self, space, from, to);
+        held.reverse();
+        Ok(over(scan_back(tables, txn, space, from, to)?, held, Ordering::Greater))
+    }
+}
+
+/// What is held back of a range, in order of keys.
+fn held_rows<'a>(view: &'a impl View, space: Space, from: &[u8], to: Option<&[u8]>) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
+    let may_hold =
+        space == Space::Shared && parts(space, from, to).any(|(table, from, to)| table == INODES && bounds(from, to).is_some());
+    match view.held().filter(|_| may_hold) {
+        Some(held) => held.rows(|key| from <= key && to.is_none_or(|to| key < to)),
+        None => vec![],
     }
 }
 
@@ -304,15 +290,53 @@ struct Writer<'s> {
     tables: &'s Tables,
     /// No key of a database lies behind this one; `None`: not looked at yet. Empty: it has no keys.
     last: [Option<Vec<u8>>; TABLES],
+    /// Inodes to be written: a directory's changes with each of its names.
+    held: Held,
 }
 
 impl View for Writer<'_> {
     fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
         Ok((self.tables, &self.txn))
     }
+
+    fn held(&self) -> Option<&Held> {
+        Some(&self.held)
+    }
 }
 
 impl Writer<'_> {
+    /// Writes what is held back.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        let held = std::mem::take(&mut self.held);
+        for (key, value) in held.rows(|_| true) {
+            match value {
+                Some(value) => self.put_into(INODES, key, value)?,
+                None => self.tables[INODES].delete(&mut self.txn, key).map(drop).map_err(backend)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StorageError> {
+        if self.held.len() >= MAX_HELD {
+            self.settle()?;
+        }
+        self.held.set(key, value);
+        Ok(())
+    }
+
+    fn put_into(&mut self, table: usize, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        if self.is_last(table, key)? {
+            return self.append(table, key, value);
+        }
+        self.tables[table].put(&mut self.txn, key, value).map_err(backend)
+    }
+
+    /// Puts a key that is the last one.
+    fn append(&mut self, table: usize, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        self.tables[table].put_with_flags(&mut self.txn, PutFlags::APPEND, key, value).map_err(backend)
+    }
+
     /// Whether the key lies behind all others of its database; it is taken for put from now on.
     fn is_last(&mut self, table: usize, key: &[u8]) -> Result<bool, StorageError> {
         if self.last[table].is_none() {
@@ -343,11 +367,29 @@ impl View for Replacement<'_> {
     fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
         self.writer.as_ref().ok_or_else(broken)?.view()
     }
+
+    fn held(&self) -> Option<&Held> {
+        self.writer.as_ref().map(|writer| &writer.held)
+    }
 }
 
 impl<'s> Replacement<'s> {
     fn writer(&mut self) -> Result<&mut Writer<'s>, StorageError> {
         self.writer.as_mut().ok_or_else(broken)
+    }
+
+    /// The part to which so many bytes more are put.
+    fn part(&mut self, bytes: usize) -> Result<&mut Writer<'s>, StorageError> {
+        self.bytes += bytes;
+        if self.bytes > PART {
+            self.bytes = 0;
+            let mut part = self.writer.take().ok_or_else(broken)?;
+            part.settle()?;
+            let Writer { txn, tables, last, held } = part;
+            txn.commit().map_err(backend)?;
+            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last, held });
+        }
+        self.writer()
     }
 }
 
@@ -357,14 +399,11 @@ fn broken() -> StorageError {
 
 impl KvWrite for Replacement<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        self.bytes += key.len() + value.len();
-        if self.bytes > PART {
-            self.bytes = 0;
-            let Writer { txn, tables, last } = self.writer.take().ok_or_else(broken)?;
-            txn.commit().map_err(backend)?;
-            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last });
-        }
-        self.writer()?.put(space, key, value)
+        self.part(key.len() + value.len())?.put(space, key, value)
+    }
+
+    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        self.part(key.len() + value.len())?.put_absent(space, key, value)
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
@@ -376,7 +415,9 @@ impl KvWrite for Replacement<'_> {
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
-        let Writer { mut txn, .. } = self.writer.take().ok_or_else(broken)?;
+        let mut part = self.writer.take().ok_or_else(broken)?;
+        part.settle()?;
+        let mut txn = part.txn;
         clear(&self.store.sets[1 - self.spare], &mut txn)?;
         self.store.choice.put(&mut txn, CHOSEN, &[self.spare as u8]).map_err(backend)?;
         let mut chosen = self.store.chosen.write().unwrap_or_else(PoisonError::into_inner);
@@ -389,16 +430,34 @@ impl KvWrite for Replacement<'_> {
 impl KvWrite for Writer<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
         check_key(key)?;
+        match table_of(space, key) {
+            INODES => self.hold(key, Some(value)),
+            table => self.put_into(table, key, value),
+        }
+    }
+
+    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        check_key(key)?;
         let table = table_of(space, key);
-        let flags = if self.is_last(table, key)? { PutFlags::APPEND } else { PutFlags::empty() };
-        self.tables[table].put_with_flags(&mut self.txn, flags, key, value).map_err(backend)
+        if table == INODES {
+            let absent = self.get(space, key)?.is_none();
+            return if absent { self.hold(key, Some(value)).and(Ok(true)) } else { Ok(false) };
+        }
+        if self.is_last(table, key)? {
+            return self.append(table, key, value).and(Ok(true));
+        }
+        let there = self.tables[table].get_or_put(&mut self.txn, key, value).map_err(backend)?;
+        Ok(there.is_none())
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
         if check_key(key).is_err() {
             return Ok(());
         }
-        self.tables[table_of(space, key)].delete(&mut self.txn, key).map(drop).map_err(backend)
+        match table_of(space, key) {
+            INODES => self.hold(key, None),
+            table => self.tables[table].delete(&mut self.txn, key).map(drop).map_err(backend),
+        }
     }
 
     fn clear(&mut self, space: Space) -> Result<(), StorageError> {
@@ -406,10 +465,14 @@ impl KvWrite for Writer<'_> {
             self.tables[table].clear(&mut self.txn).map_err(backend)?;
             self.last[table] = Some(Vec::new());
         }
+        if space == Space::Shared {
+            self.held.clear();
+        }
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<(), StorageError> {
+    fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
+        self.settle()?;
         self.txn.commit().map_err(backend)
     }
 }

@@ -7,9 +7,12 @@
 //! the truth. Keys have 1 to [`MAX_KEY_LENGTH`] bytes; the store refuses to put others, and finds none.
 
 mod ahead;
+mod held;
 mod lmdb;
 mod memory;
+mod tables;
 
+pub(crate) use held::over;
 pub use lmdb::{Lmdb, Pages};
 pub use memory::Memory;
 
@@ -84,6 +87,8 @@ pub trait KvRead {
 /// it is dropped without it.
 pub trait KvWrite: KvRead {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError>;
+    /// Puts a row unless there is one of that key, and says whether it did: one search instead of two.
+    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError>;
     /// Deleting an absent key is no error.
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError>;
     /// Deletes every row of a space, cheaper than one by one: a snapshot replaces a space as a whole.

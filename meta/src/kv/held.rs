@@ -1,0 +1,83 @@
+//! Rows that a transaction has written and its store does not know yet, over those that it has stored.
+
+use super::{Row, StorageError};
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
+use std::cmp::Ordering;
+use std::iter::Peekable;
+
+/// Rows held back until they are asked for: a row that is written again and again is stored once, and all of them in
+/// order of keys. A row that is absent, `None`, is to be deleted.
+#[derive(Default)]
+pub(super) struct Held(IndexMap<Vec<u8>, Option<Vec<u8>>, FixedState>);
+
+impl Held {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What the key was written to last; `None`: it was not.
+    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.0.get(key).map(Option::as_deref)
+    }
+
+    pub fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match (self.0.get_mut(key), value) {
+            (Some(Some(held)), Some(value)) => {
+                held.clear();
+                held.extend_from_slice(value);
+            }
+            (Some(held), value) => *held = value.map(<[u8]>::to_vec),
+            (None, value) => drop(self.0.insert(key.to_vec(), value.map(<[u8]>::to_vec))),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The keys that `inside` takes, in order.
+    pub fn rows(&self, inside: impl Fn(&[u8]) -> bool) -> Vec<(&[u8], Option<&[u8]>)> {
+        let held = self.0.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
+        let mut rows: Vec<_> = held.filter(|(key, _)| inside(key)).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        rows
+    }
+}
+
+/// Stored rows with `written` ones over them; both come in one order of keys, `Less` for the smallest first.
+pub(crate) fn over<'a>(
+    stored: Box<dyn Iterator<Item = Row<'a>> + 'a>,
+    written: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    order: Ordering,
+) -> Box<dyn Iterator<Item = Row<'a>> + 'a> {
+    if written.is_empty() {
+        return stored;
+    }
+    Box::new(Over { stored: stored.peekable(), written: written.into_iter().peekable(), order })
+}
+
+struct Over<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>> {
+    stored: Peekable<S>,
+    written: Peekable<W>,
+    order: Ordering,
+}
+
+impl<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>> Iterator for Over<'a, S, W> {
+    type Item = Result<(&'a [u8], &'a [u8]), StorageError>;
+
+    fn next(&mut self) -> Option<Row<'a>> {
+        loop {
+            let Some((key, _)) = self.written.peek() else { return self.stored.next() };
+            match self.stored.peek() {
+                Some(Ok((stored, _))) if stored.cmp(key) == self.order => return self.stored.next(),
+                Some(Ok((stored, _))) if stored == key => drop(self.stored.next()),
+                Some(Err(_)) => return self.stored.next(),
+                _ => {}
+            }
+            if let Some((key, Some(value))) = self.written.next() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
