@@ -3,7 +3,7 @@
 //!
 //! It keeps what an entry wrote in memory until the entry is done: each key is read once for its before-image (law 20)
 //! and written once, however many of the entry's requests change it. At the end it writes the rows, the undo row and the digest,
-//! in the transaction of the change itself (law 2).
+//! in the transaction of the change itself (law 2). Only a row that is put if absent is stored at once.
 
 use crate::digest::RowHasher;
 use crate::header::put_digest;
@@ -81,7 +81,7 @@ pub(crate) struct SharedTxn<'a> {
     /// the others, which costs less than order.
     order: RefCell<Vec<u32>>,
     /// The stored row that was read last: what is changed was mostly read just before, and needs no second look for its
-    /// before-image. Nothing is stored before the entry is done.
+    /// before-image. What is stored before the entry is done has a slot.
     read: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 

@@ -1,10 +1,11 @@
 //! Rows that a transaction has written and its store does not know yet, over those that it has stored.
 
-use super::{Row, StorageError};
+use super::Row;
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use std::cmp::Ordering;
 use std::iter::Peekable;
+use std::vec::IntoIter;
 
 /// Rows held back until they are asked for: a row that is written again and again is stored once, and all of them in
 /// order of keys. A row that is absent, `None`, is to be deleted.
@@ -37,7 +38,7 @@ impl Held {
     }
 
     /// The keys that `inside` takes, in order.
-    pub fn rows(&self, inside: impl Fn(&[u8]) -> bool) -> Vec<(&[u8], Option<&[u8]>)> {
+    pub fn rows(&self, inside: impl Fn(&[u8]) -> bool) -> Vec<Written<'_>> {
         let held = self.0.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
         let mut rows: Vec<_> = held.filter(|(key, _)| inside(key)).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
@@ -45,10 +46,13 @@ impl Held {
     }
 }
 
+/// A key that was written, and its value; `None`: it was deleted.
+pub(crate) type Written<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// Stored rows with `written` ones over them; both come in one order of keys, `Less` for the smallest first.
 pub(crate) fn over<'a>(
     stored: Box<dyn Iterator<Item = Row<'a>> + 'a>,
-    written: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    written: Vec<Written<'a>>,
     order: Ordering,
 ) -> Box<dyn Iterator<Item = Row<'a>> + 'a> {
     if written.is_empty() {
@@ -57,14 +61,14 @@ pub(crate) fn over<'a>(
     Box::new(Over { stored: stored.peekable(), written: written.into_iter().peekable(), order })
 }
 
-struct Over<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>> {
-    stored: Peekable<S>,
-    written: Peekable<W>,
+struct Over<'a> {
+    stored: Peekable<Box<dyn Iterator<Item = Row<'a>> + 'a>>,
+    written: Peekable<IntoIter<Written<'a>>>,
     order: Ordering,
 }
 
-impl<'a, S: Iterator<Item = Row<'a>>, W: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>> Iterator for Over<'a, S, W> {
-    type Item = Result<(&'a [u8], &'a [u8]), StorageError>;
+impl<'a> Iterator for Over<'a> {
+    type Item = Row<'a>;
 
     fn next(&mut self) -> Option<Row<'a>> {
         loop {

@@ -11,7 +11,7 @@
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
 use super::ahead::{Ahead, will_need};
-use super::held::{Held, over};
+use super::held::{Held, Written, over};
 use super::tables::{INODES, TABLES, parts, space_of, table_of};
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
 use heed::types::Bytes;
@@ -27,8 +27,6 @@ const MAP_SIZE: usize = 1 << 40;
 const MAX_READERS: u32 = 1024;
 /// The databases; the first three are the spaces.
 const NAMES: [&str; TABLES] = ["shared", "undo", "local", "entries", "inodes", "slices"];
-/// Inodes that a transaction holds back at most.
-const MAX_HELD: usize = 8192;
 /// The names of the second set.
 const SPARE_NAMES: [&str; TABLES] = ["shared.1", "undo.1", "local.1", "entries.1", "inodes.1", "slices.1"];
 /// The database whose one row says which set is the state; without the row it is the first.
@@ -36,6 +34,9 @@ const CHOICE: &str = "choice";
 const CHOSEN: &[u8] = b"chosen";
 /// Bytes of rows in one transaction of a state that replaces another, about.
 const PART: usize = 16 << 20;
+/// Inodes that a transaction holds back at most.
+const MAX_HELD: usize = 8192;
+
 type Table = Database<'static, Bytes, Bytes>;
 type Tables = [Table; TABLES];
 
@@ -260,12 +261,11 @@ impl<T: View> KvRead for T {
 }
 
 /// What is held back of a range, in order of keys.
-fn held_rows<'a>(view: &'a impl View, space: Space, from: &[u8], to: Option<&[u8]>) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-    let may_hold =
-        space == Space::Shared && parts(space, from, to).any(|(table, from, to)| table == INODES && bounds(from, to).is_some());
-    match view.held().filter(|_| may_hold) {
-        Some(held) => held.rows(|key| from <= key && to.is_none_or(|to| key < to)),
-        None => vec![],
+fn held_rows<'a>(view: &'a impl View, space: Space, from: &[u8], to: Option<&[u8]>) -> Vec<Written<'a>> {
+    let Some(held) = view.held().filter(|held| held.len() > 0) else { return vec![] };
+    match parts(space, from, to).find(|(table, ..)| *table == INODES) {
+        Some((_, from, to)) if bounds(from, to).is_some() => held.rows(|key| from <= key && to.is_none_or(|to| key < to)),
+        _ => vec![],
     }
 }
 
@@ -378,18 +378,11 @@ impl<'s> Replacement<'s> {
         self.writer.as_mut().ok_or_else(broken)
     }
 
-    /// The part to which so many bytes more are put.
-    fn part(&mut self, bytes: usize) -> Result<&mut Writer<'s>, StorageError> {
-        self.bytes += bytes;
-        if self.bytes > PART {
-            self.bytes = 0;
-            let mut part = self.writer.take().ok_or_else(broken)?;
-            part.settle()?;
-            let Writer { txn, tables, last, held } = part;
-            txn.commit().map_err(backend)?;
-            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last, held });
-        }
-        self.writer()
+    /// The writer of this part, with everything put; none of the next one is there yet.
+    fn end_part(&mut self) -> Result<Writer<'s>, StorageError> {
+        let mut part = self.writer.take().ok_or_else(broken)?;
+        part.settle()?;
+        Ok(part)
     }
 }
 
@@ -399,11 +392,14 @@ fn broken() -> StorageError {
 
 impl KvWrite for Replacement<'_> {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        self.part(key.len() + value.len())?.put(space, key, value)
-    }
-
-    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
-        self.part(key.len() + value.len())?.put_absent(space, key, value)
+        self.bytes += key.len() + value.len();
+        if self.bytes > PART {
+            self.bytes = 0;
+            let Writer { txn, tables, last, held } = self.end_part()?;
+            txn.commit().map_err(backend)?;
+            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last, held });
+        }
+        self.writer()?.put(space, key, value)
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
@@ -415,9 +411,7 @@ impl KvWrite for Replacement<'_> {
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
-        let mut part = self.writer.take().ok_or_else(broken)?;
-        part.settle()?;
-        let mut txn = part.txn;
+        let Writer { mut txn, .. } = self.end_part()?;
         clear(&self.store.sets[1 - self.spare], &mut txn)?;
         self.store.choice.put(&mut txn, CHOSEN, &[self.spare as u8]).map_err(backend)?;
         let mut chosen = self.store.chosen.write().unwrap_or_else(PoisonError::into_inner);

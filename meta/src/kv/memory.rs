@@ -150,14 +150,6 @@ impl KvWrite for Writer<'_> {
         Ok(())
     }
 
-    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
-        let absent = self.get(space, key)?.is_none();
-        if absent {
-            self.put(space, key, value)?;
-        }
-        Ok(absent)
-    }
-
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
         self.overlay[space as usize].insert(key.into(), None);
         Ok(())

@@ -87,8 +87,14 @@ pub trait KvRead {
 /// it is dropped without it.
 pub trait KvWrite: KvRead {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError>;
-    /// Puts a row unless there is one of that key, and says whether it did: one search instead of two.
-    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError>;
+    /// Puts a row unless there is one of that key, and says whether it did. A store that can do so searches once.
+    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        let absent = self.get(space, key)?.is_none();
+        if absent {
+            self.put(space, key, value)?;
+        }
+        Ok(absent)
+    }
     /// Deleting an absent key is no error.
     fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError>;
     /// Deletes every row of a space, cheaper than one by one: a snapshot replaces a space as a whole.
