@@ -147,7 +147,8 @@ impl Store {
                 Ok(()) => return Ok(Published::Stored),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Published::Existed),
                 Err(error) if error.kind() == ErrorKind::NotFound => match fs::create_dir_all(parent) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                    // Or it was there and has gone before `create_dir_all` saw that it is a directory.
+                    Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
                         return Err(StoreError::io("create", parent)(error));
                     }
                     _ => {}
