@@ -9,12 +9,12 @@ use farshore_types::{
 use serde::{Deserialize, Serialize};
 
 /// The version of the state machine at which a volume begins.
-pub const FIRST_VERSION: u32 = 8;
+pub const FIRST_VERSION: u32 = 10;
 /// The highest version of the state machine that this build knows; a volume is raised to it once every node of every
 /// cluster on the roster has announced it (law 4). What came with each version:
 ///
-/// 8. The digest's hash is XXH3. No volume of an earlier version left this project, and none is read (decision 0040).
-/// 9. A session may hold a directory, and numbers for what it makes there.
+/// 10. Kept replies are told as differences. No volume of an earlier version left this project; none is read (decision 0041).
+/// 11. A session may hold a directory, and numbers for what it makes there.
 pub const MACHINE_VERSION: u32 = LEASES_VERSION;
 /// First counter of inode numbers: 1 is the root, 0 is none.
 const FIRST_INO: u64 = 2;

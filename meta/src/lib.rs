@@ -15,6 +15,7 @@ mod key;
 pub mod kv;
 mod packed;
 mod query;
+mod replies;
 mod rewind;
 mod row;
 mod shelf;

@@ -115,6 +115,11 @@ impl<'a> SharedTxn<'a> {
         SharedTxn { kv, slots: Slots::default(), order: RefCell::default(), read: RefCell::default() }
     }
 
+    /// Makes room for so many more keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.slots.reserve(keys);
+    }
+
     /// The written keys from `from` (inclusive) to `to` (exclusive), in order.
     fn written(&self, from: &[u8], to: &[u8]) -> Vec<(&[u8], &Slot)> {
         let slot = |place: &u32| self.slots.get_index(*place as usize).map(|(key, slot)| (key.as_slice(), slot));

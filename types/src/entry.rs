@@ -6,7 +6,7 @@ use crate::{BucketId, ClusterId, ControlTime, Epoch, EpochId, Ino, LogTime, Op, 
 use serde::{Deserialize, Serialize};
 
 /// The version of the state machine that has leases on directories: from it on, clients may ask for them.
-pub const LEASES_VERSION: u32 = 9;
+pub const LEASES_VERSION: u32 = 11;
 
 /// One request of a session inside a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,6 +71,9 @@ pub(crate) fn outcome<T>(result: Result<T, Fail>) -> Result<Result<T, ErrorKind>
     }
 }
 
+/// Keys that most requests write: a create's name, inode and directory.
+const KEYS_OF_A_REQUEST: usize = 3;
+
 /// Applies the entry after the header's. The entry must be [`crate::admissible`]; state that could not hold it is a bug,
 /// not an error.
 pub fn apply_shared(kv: &mut dyn KvWrite, stamped: &Stamped) -> Result<Applied, StorageError> {
@@ -82,6 +85,7 @@ pub fn apply_shared(kv: &mut dyn KvWrite, stamped: &Stamped) -> Result<Applied, 
     let outcomes = match &stamped.entry.body {
         SharedBody::Batch(requests) => {
             let mut outcomes = Vec::with_capacity(requests.len());
+            apply.txn.reserve(requests.len() * KEYS_OF_A_REQUEST);
             for request in requests {
                 outcomes.push(apply.request(request)?);
             }

@@ -7,6 +7,7 @@
 use super::{Apply, outcome};
 use crate::key;
 use crate::kv::{Space, StorageError};
+use crate::replies::Replies;
 use crate::row::{Window, decode, encode, key_number};
 use crate::txn::SharedRead;
 use farshore_types::{ErrorKind, Outcome, Sequence, SessionId, SessionRequest};
@@ -22,7 +23,7 @@ pub(crate) struct Talk {
     /// Whether an acknowledgement has moved on, so that rows may go.
     acknowledged: bool,
     /// The replies of this entry; the last one is that of `window.high`.
-    replies: Vec<Outcome>,
+    replies: Replies,
 }
 
 impl Apply<'_> {
@@ -31,7 +32,7 @@ impl Apply<'_> {
         let mut talk = match self.talks.remove(&request.session) {
             Some(talk) => talk,
             None => match self.txn.row::<Window>(&key::window(request.session))? {
-                Some(window) => Talk { window, acknowledged: false, replies: Vec::new() },
+                Some(window) => Talk { window, acknowledged: false, replies: Replies::default() },
                 None => return Ok(Err(ErrorKind::SessionLost)),
             },
         };
@@ -64,7 +65,7 @@ impl Apply<'_> {
         talk.acknowledged |= acknowledged > window.acknowledged;
         window.acknowledged = acknowledged;
         window.high = request.sequence;
-        talk.replies.push(reply.clone());
+        talk.replies.0.push(reply.clone());
         Ok(reply)
     }
 
@@ -74,13 +75,13 @@ impl Apply<'_> {
             return Ok(Err(ErrorKind::InvalidArgument));
         }
         let back = (talk.window.high.0 - request.sequence.0) as usize;
-        if back < talk.replies.len() {
-            return Ok(talk.replies[talk.replies.len() - 1 - back].clone());
+        if let Some(reply) = talk.replies.0.iter().rev().nth(back) {
+            return Ok(reply.clone());
         }
         let from = key::reply(request.session, request.sequence);
         let row = self.txn.rows(&from, &key::replies(request.session).end())?.next().transpose()?;
         let (key, value) = row.ok_or_else(|| StorageError::damaged(Space::Shared, &from, "law 10: a reply is not kept"))?;
-        let mut replies: Vec<Outcome> = decode(key, value)?;
+        let Replies(mut replies) = decode(key, value)?;
         let back = (key_number(key, from.len() - 8)? - request.sequence.0) as usize;
         if back >= replies.len() {
             return Err(StorageError::damaged(Space::Shared, key, "law 10: a reply is not kept"));
@@ -91,7 +92,7 @@ impl Apply<'_> {
     /// Writes what the entry's sessions said: their windows and replies, and drops the replies that all were acknowledged.
     pub(super) fn put_talks(&mut self) -> Result<(), StorageError> {
         for (session, talk) in std::mem::take(&mut self.talks) {
-            if talk.replies.is_empty() {
+            if talk.replies.0.is_empty() {
                 continue;
             }
             if talk.acknowledged {
