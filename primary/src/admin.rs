@@ -246,6 +246,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
                 applied,
                 trouble: self.trouble().filter(|_| id == self.config.id.0),
                 digest: None,
+                machine: None,
             });
         }
         status.volume = self.volume_view(&*kv)?;
@@ -289,6 +290,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             digest: format!("{:032x}", farshore_meta::digest(kv)?.0),
             used_bytes,
             used_inodes,
+            machine: header.version,
         }))
     }
 

@@ -87,6 +87,9 @@ pub struct NodeView {
     /// Of the shared state at `applied`: equal on all nodes that stand at the same index.
     #[serde(default)]
     pub digest: Option<String>,
+    /// The highest version of the state machine that it knows; of a node that does not say, none.
+    #[serde(default)]
+    pub machine: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,6 +112,9 @@ pub struct VolumeView {
     pub digest: String,
     pub used_bytes: u64,
     pub used_inodes: u64,
+    /// The version of the state machine: what every node of every cluster knows. 0 from a node that does not say.
+    #[serde(default)]
+    pub machine: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 
 use crate::cluster::Cluster;
 use crate::error::EngineError;
+use farshore_meta::MAX_UNACKNOWLEDGED;
 use farshore_meta::kv::Store;
 use farshore_primary::Proposal;
 use farshore_primary::raft::types::Response;
@@ -54,6 +55,20 @@ impl LoadArgs {
         usize::from(self.group)
     }
 
+    /// No session has more requests in one transaction than it may have without an answer.
+    fn check(&self) -> Result<(), EngineError> {
+        let together = (u64::from(self.batch) * u64::from(self.group)).max(u64::from(self.dirs));
+        let share = together.div_ceil(u64::from(self.sessions));
+        if share <= MAX_UNACKNOWLEDGED {
+            return Ok(());
+        }
+        let why = format!(
+            "a session would have {share} requests without an answer in one transaction and may have {MAX_UNACKNOWLEDGED}: lower --batch, \
+             --group or --dirs, or raise --sessions"
+        );
+        Err(EngineError::new("make the load", why))
+    }
+
     /// Files of the directories that are filled in turn.
     fn round(&self) -> u64 {
         u64::from(self.per_dir) * u64::from(self.dirs)
@@ -99,6 +114,7 @@ pub struct Load {
 impl Load {
     /// Formats the cluster and opens the sessions.
     pub fn begin(args: LoadArgs, primary: &mut Cluster) -> Result<Load, EngineError> {
+        args.check()?;
         primary.format()?;
         let bucket = BucketId { region: RegionId(0), incarnation: Incarnation(0) };
         let info = |number| SessionInfo {

@@ -48,6 +48,16 @@ fn the_state_has_each_file_once_with_its_block() {
 }
 
 #[test]
+fn a_transaction_with_more_than_the_sessions_may_ask_is_refused_by_name() {
+    for words in [&["--batch", "256", "--group", "17"][..], &["--dirs", "4097"]] {
+        let temp = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster::new(US, Lmdb::open(temp.path()).unwrap(), true, "");
+        let refused = Load::begin(load(words), &mut cluster).err().unwrap().to_string();
+        assert!(refused.contains("may have 1024") && refused.contains("--sessions"), "{refused}");
+    }
+}
+
+#[test]
 fn the_one_without_before_images_has_the_same_state() {
     let (_temp, with) = filled(300, &[], true);
     let (_temp, without) = filled(300, &[], false);

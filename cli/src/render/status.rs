@@ -24,6 +24,7 @@ pub fn status(view: &StatusView) -> String {
     if !troubles.is_empty() {
         text.push_str(&format!("{troubles}\n"));
     }
+    text.push_str(&versions(view));
     text.push_str(&buckets.render());
     if !view.sessions.is_empty() {
         let mut sessions = Table::new(&["SESSION", "KIND", "HOST", "REGION", "MOUNT", "OPTIONS"]);
@@ -35,6 +36,21 @@ pub fn status(view: &StatusView) -> String {
         text.push_str(&format!("\n{}", sessions.render()));
     }
     text
+}
+
+/// Nodes that know more than what the volume is at, in the course of an upgrade.
+fn versions(view: &StatusView) -> String {
+    let Some(at) = view.volumes.first().map(|volume| volume.machine).filter(|at| *at > 0) else { return String::new() };
+    let newer = view.nodes.iter().filter(|node| node.machine.is_some_and(|machine| machine > at));
+    let names: Vec<&str> = newer.map(|node| node.name.as_str()).collect();
+    let Some(highest) = view.nodes.iter().filter_map(|node| node.machine).max().filter(|_| !names.is_empty()) else {
+        return String::new();
+    };
+    format!(
+        "upgrade under way: the volume is at version {at} of the state machine, {} know up to {highest}; it is raised once all nodes of all \
+         its clusters do\n\n",
+        names.join(", ")
+    )
 }
 
 fn volume(volume: &VolumeView) -> String {

@@ -93,8 +93,9 @@ fn status_table() {
         applied: pid.map(|_| 9),
         trouble: (role == "down").then(|| "no space left on the disk".to_owned()),
         digest: None,
+        machine: pid.map(|_| 8),
     };
-    let view = StatusView {
+    let mut view = StatusView {
         nodes: vec![node("use-a", "leader", Some(12)), node("use-b", "down", None)],
         buckets: vec![BucketView { region: "us-east".into(), url: "s3+http://127.0.0.1:7421/us-east".into(), pid: None }],
         volumes: vec![VolumeView {
@@ -105,6 +106,7 @@ fn status_table() {
             log_index: 9,
             used_bytes: 4 << 20,
             used_inodes: 3,
+            machine: 8,
             ..VolumeView::default()
         }],
         sessions: vec![SessionView {
@@ -130,6 +132,10 @@ SESSION   KIND    HOST  REGION  MOUNT  OPTIONS
 01234567  writer  h     -       -      -
 ";
     assert_eq!(status(&view), expected);
+    view.nodes[0].machine = Some(9);
+    let upgrading = "upgrade under way: the volume is at version 8 of the state machine, use-a know up to 9; it is raised once all nodes of all \
+                     its clusters do\n\nBUCKET";
+    assert_eq!(status(&view), expected.replace("BUCKET", upgrading));
     assert!(status(&StatusView::default()).starts_with("no cluster tells of a volume"));
 }
 

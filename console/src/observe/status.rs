@@ -46,6 +46,7 @@ fn nodes_of(region: &RegionSpec, probe: Option<&RegionProbe>) -> Vec<NodeView> {
             applied: health.map(|health| health.applied),
             digest: health.and_then(|health| health.digest.clone()),
             trouble: health.and_then(|health| health.trouble.clone()),
+            machine: health.map(|health| health.machine).filter(|machine| *machine > 0),
             region: region.name.clone(),
             name,
             address,

@@ -79,6 +79,18 @@ impl Inner {
         }
     }
 
+    /// The inode has no name any more. A directory without one gets none inside it either: who made it knows all that it will ever hold.
+    fn nameless(&mut self, ino: Ino) {
+        for session in self.watch.keepers(ino) {
+            if let Some(client) = self.clients.get_mut(&session)
+                && client.made.remove(&ino)
+                && !client.opens.contains(&ino)
+            {
+                self.watch.drops(session, ino);
+            }
+        }
+    }
+
     /// The client is gone, or here anew.
     fn left(&mut self, session: SessionId, client: &Client) {
         self.watch.left(session, client.opens.union(&client.made));
@@ -324,6 +336,11 @@ impl Observer for Hub {
             }
         }
         inner.tell(applied, self.host.boot_us());
+        for event in &changes.events {
+            if let Event::Orphaned(ino) = event {
+                inner.nameless(*ino);
+            }
+        }
         drop(inner);
         self.changed.notify_waiters();
         // Names come and go far more often than blocks, and are no work for anybody.
@@ -426,6 +443,26 @@ mod tests {
         (2..=7).for_each(|ino| hub.applied(&touched_by(BOB, ino)));
         hub.send_touches(ALICE);
         assert_eq!(told(&mut frames), ["[7] at 9"], "a new connection begins with what it says it has open");
+    }
+
+    #[test]
+    fn law_27_what_a_client_made_is_kept_until_it_has_no_name() {
+        let hub = Hub::new(Arc::new(OsHost));
+        let mut frames = connect(&hub, ALICE, 0);
+        hub.made(ALICE, Ino(6), Ino(5));
+        hub.made(ALICE, Ino(7), Ino(5));
+        hub.open(ALICE, Ino(7));
+        for ino in [6, 7, 8] {
+            let removed = touched_by(BOB, ino).changes;
+            let changes = Changes { events: vec![Event::Orphaned(Ino(ino))], ..removed };
+            hub.applied(&Applied { index: LogIndex(9), outcomes: vec![], changes });
+        }
+        hub.send_touches(ALICE);
+        assert_eq!(told(&mut frames), ["[6, 7] at 9"], "she hears of their end");
+        let kept =
+            |of: fn(&Client) -> &BTreeSet<Ino>| of(&hub.inner().clients[&ALICE]).iter().map(|ino| ino.0).collect::<Vec<_>>();
+        assert_eq!((kept(|client| &client.made), kept(|client| &client.opens)), (vec![5], vec![7]));
+        assert_eq!([5, 6, 7].map(|ino| hub.inner().watch.keepers(Ino(ino)).len()), [1, 0, 1]);
     }
 
     #[test]

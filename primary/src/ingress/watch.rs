@@ -129,6 +129,11 @@ impl Watch {
         self.lasting.add(ino, session);
     }
 
+    /// The clients that keep it.
+    pub fn keepers(&self, ino: Ino) -> Vec<SessionId> {
+        self.lasting.of.get(&ino).map_or_else(Vec::new, |watchers| watchers.all().to_vec())
+    }
+
     /// Whether the client hears of everything until it leaves: then nothing need be kept for it.
     pub fn keeps_all(&self, session: SessionId) -> bool {
         self.lasting.everything.contains(&session)
