@@ -65,9 +65,14 @@ enum Verb {
     Report(report::Args),
 }
 
+/// Threads that run tasks: half of the processors, as the product's binary has.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
+}
+
 fn main() -> ExitCode {
     let verb = Args::parse().verb;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let done = runtime.map_err(|error| BenchError::new("start", error)).and_then(|runtime| runtime.block_on(run(verb)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
