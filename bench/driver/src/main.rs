@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use error::BenchError;
 use load::What;
 use serde::Serialize;
+use std::num::NonZero;
 use std::process::ExitCode;
 
 /// As in the product's binary.
@@ -65,14 +66,20 @@ enum Verb {
     Report(report::Args),
 }
 
-/// Threads that run tasks: half of the processors, as the product's binary has.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
+/// Threads that run tasks. A session stands for a client, whose process has half of the processors for them.
+fn workers(verb: &Verb) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    match verb {
+        Verb::Creates(load) | Verb::Lookups(load) | Verb::Stats(load) => {
+            processors.min(usize::from(load.sessions) * processors.div_ceil(2))
+        }
+        _ => processors,
+    }
 }
 
 fn main() -> ExitCode {
     let verb = Args::parse().verb;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers(&verb)).enable_all().build();
     let done = runtime.map_err(|error| BenchError::new("start", error)).and_then(|runtime| runtime.block_on(run(verb)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
