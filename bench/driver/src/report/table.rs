@@ -130,15 +130,18 @@ fn reads(parts: &Parts, text: &mut String) {
     let columns =
         ["callers", "lookups/s", "stats/s", "lookups : JuiceFS", "stats : JuiceFS", "CPU of a lookup, µs", "CPU of a stat, µs"];
     head(text, &columns.map(str::to_owned));
-    for callers in READERS {
-        let of = |what: &str, key: &str| figure(parts.median(&format!("{what}-{callers}"), key), 0);
+    for (callers, sessions) in READERS.into_iter().flat_map(|callers| [(callers, ""), (callers, "one-")]) {
+        let of = |what: &str, key: &str| figure(parts.median(&format!("{what}-{sessions}{callers}"), key), 0);
         let rate = |what| of(what, "ops_per_second");
         let cost = |what| of(what, "cpu_us_per_op");
         let ratio = |what: &str| {
-            figure(parts.ratio(&format!("{what}-{callers}"), &format!("juicefs-{what}-{callers}"), "ops_per_second"), 2)
+            let (ours, theirs) = (format!("{what}-{sessions}{callers}"), format!("juicefs-{what}-{callers}"));
+            figure(parts.ratio(&ours, &theirs, "ops_per_second"), 2)
         };
         let whats = ["lookups", "stats"];
-        row(text, &[vec![callers.to_string()], whats.map(rate).into(), whats.map(ratio).into(), whats.map(cost).into()].concat());
+        let name =
+            if sessions.is_empty() { callers.to_string() } else { format!("{callers}, one session, as JuiceFS's one client") };
+        row(text, &[vec![name], whats.map(rate).into(), whats.map(ratio).into(), whats.map(cost).into()].concat());
     }
 }
 
