@@ -1,5 +1,5 @@
 //! Requests of all sessions become shared entries: what waits when an entry is made goes into it, up to a bound, and
-//! the next entry is on its way while the last one syncs.
+//! the next entry is on its way while the last one syncs, if it is worth a flush of its own (decision 0042).
 
 use super::refuse::{not_leader, refused};
 use crate::node::{Node, Pending, ProposeError};
@@ -16,7 +16,7 @@ use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// Requests in one entry, inclusive.
 const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
@@ -25,6 +25,34 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Entries under way at once; past it, requests wait in the queue. One syncs while the other is applied and the next fills:
 /// with more of them each carries less, and every entry has a price of its own in six logs and six states.
 const IN_FLIGHT: usize = 2;
+
+/// What is under way.
+#[derive(Default)]
+struct UnderWay {
+    entries: usize,
+    requests: usize,
+}
+
+impl UnderWay {
+    /// Whether an entry with those that wait sets out now. Callers who were answered just now ask again soon: an entry that left
+    /// with a few before them would have a flush to itself, and they would wait for the next but one.
+    fn admits(&self, waiting: usize) -> bool {
+        waiting > 0 && self.entries < IN_FLIGHT && waiting >= self.requests.min(BATCH)
+    }
+}
+
+/// One entry's place among those under way; says how many requests it carried when it is given back, however that comes.
+struct Place {
+    requests: usize,
+    back: mpsc::Sender<usize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // There is room for all entries; nobody hears it when the node is gone.
+        let _ = self.back.try_send(self.requests);
+    }
+}
 
 /// A request that waits for its entry.
 pub struct Queued {
@@ -48,19 +76,31 @@ struct Wanted {
 
 /// Empties the queue until the node is dropped.
 pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>) {
-    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+    let (back, mut ended) = mpsc::channel(IN_FLIGHT);
+    let mut under_way = UnderWay::default();
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     loop {
-        if waiting.is_empty() && queue.recv_many(&mut waiting, BATCH).await == 0 {
-            return;
-        }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         while waiting.len() < BATCH {
             let Ok(next) = queue.try_recv() else { break };
             waiting.push(next);
         }
+        if !under_way.admits(waiting.len()) {
+            let room = BATCH - waiting.len();
+            tokio::select! {
+                biased;
+                Some(requests) = ended.recv() => {
+                    under_way.entries -= 1;
+                    under_way.requests -= requests;
+                }
+                taken = queue.recv_many(&mut waiting, room), if room > 0 => if taken == 0 { return },
+            }
+            continue;
+        }
         let Some(node) = node.upgrade() else { return };
         let (wanted, batch) = take_batch(&mut waiting);
+        under_way.entries += 1;
+        under_way.requests += wanted.len();
+        let place = Place { requests: wanted.len(), back: back.clone() };
         for (session, ino) in wanted.iter().filter_map(|wanted| Some((wanted.session, wanted.number?))) {
             node.hub.open(session, ino);
         }
@@ -70,7 +110,7 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
                 let result = node.finish(pending).await;
                 telemetry::committed(Duration::from_micros(node.host.boot_us() - began));
                 answer(&node, &wanted, result);
-                drop(slot);
+                drop(place);
             })),
             Err(error) => answer(&node, &wanted, Err(error)),
         }
@@ -183,4 +223,27 @@ fn reply<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, wanted: &[Wanted], i
 fn is_there(kv: &dyn KvRead, ino: Ino) -> bool {
     let attr = farshore_meta::query(kv, &Query::GetAttr { ino });
     matches!(attr, Ok(Ok(QueryReply::Attr(attr))) if attr.nlink > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_further_entry_waits_until_as_many_ask_as_are_under_way() {
+        let admits = |entries, requests, waiting| UnderWay { entries, requests }.admits(waiting);
+        assert!(admits(0, 0, 1) && !admits(0, 0, 0));
+        assert!(admits(1, 1, 1), "two lone callers do not wait for each other");
+        assert!(!admits(1, 32, 31) && admits(1, 32, 32));
+        assert!(admits(1, BATCH, BATCH), "a full one need not be fuller");
+        assert!(!admits(IN_FLIGHT, 2, 200));
+    }
+
+    #[test]
+    fn a_place_comes_back_from_a_task_that_was_dropped() {
+        let (back, mut ended) = mpsc::channel(IN_FLIGHT);
+        let place = Place { requests: 7, back };
+        drop(async move { drop(place) });
+        assert_eq!(ended.try_recv(), Ok(7));
+    }
 }
