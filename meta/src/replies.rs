@@ -34,20 +34,7 @@ mod differs {
 /// Those before the first.
 fn first() -> Attr {
     let time = Timestamp { secs: BASE, nanos: 0 };
-    Attr {
-        ino: Ino(0),
-        kind: NodeKind::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        size: 0,
-        rdev: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        version: LogIndex(0),
-    }
+    Attr { atime: time, mtime: time, ctime: time, ..Attr::zero(Ino(0), NodeKind::File) }
 }
 
 fn put_attr(to: &mut Vec<u8>, before: &Attr, attr: &Attr) {

@@ -59,3 +59,24 @@ pub struct Attr {
     /// Index of the last entry that changed this inode: equal versions mean equal content and attributes.
     pub version: LogIndex,
 }
+
+impl Attr {
+    /// Of one name, with zero everywhere else.
+    pub fn zero(ino: Ino, kind: NodeKind) -> Attr {
+        let time = Timestamp::default();
+        Attr {
+            ino,
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size: 0,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            version: LogIndex(0),
+        }
+    }
+}

@@ -119,25 +119,11 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farshore_types::{Attr, Ino, LogIndex, NodeKind, Timestamp};
+    use farshore_types::{Attr, Ino, LogIndex, NodeKind};
     use std::collections::BTreeSet;
 
     fn entry(name: &str) -> DirEntry {
-        let zero = Timestamp::default();
-        let attr = Attr {
-            ino: Ino(9),
-            kind: NodeKind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            nlink: 1,
-            size: 0,
-            rdev: 0,
-            atime: zero,
-            mtime: zero,
-            ctime: zero,
-            version: LogIndex(1),
-        };
+        let attr = Attr { version: LogIndex(1), ..Attr::zero(Ino(9), NodeKind::File) };
         DirEntry { name: name.as_bytes().to_vec(), attr }
     }
 

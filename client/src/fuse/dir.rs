@@ -4,7 +4,7 @@ use super::attr::{GENERATION, file_attr, file_type};
 use super::cursor::{At, Cursor, DOTS, PAGE_ENTRIES, Wanted};
 use super::shared::{Answer, Shared, TTL, errno};
 use crate::Volume;
-use farshore_types::{Attr, DirEntry, Ino, LogIndex, NodeKind, Timestamp};
+use farshore_types::{Attr, DirEntry, Ino, NodeKind};
 use fuser::{Errno, FileHandle, FopenFlags, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyOpen};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -50,22 +50,7 @@ impl Listing for ReplyDirectoryPlus {
 
 /// `.` or `..`. The kernel takes only the number and the kind from these two, so the rest is left at zero.
 fn dot(name: &[u8], ino: Ino) -> DirEntry {
-    let zero = Timestamp::default();
-    let attr = Attr {
-        ino,
-        kind: NodeKind::Directory,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        size: 0,
-        rdev: 0,
-        atime: zero,
-        mtime: zero,
-        ctime: zero,
-        version: LogIndex(0),
-    };
-    DirEntry { name: name.to_vec(), attr }
+    DirEntry { name: name.to_vec(), attr: Attr::zero(ino, NodeKind::Directory) }
 }
 
 /// Reads one page for a cursor.

@@ -71,10 +71,14 @@ impl Inner {
             }
         }
         for event in &applied.changes.events {
-            if let Event::Recalled { holder, directory } = event
-                && let Some(client) = clients.get_mut(holder)
-            {
-                client.touched(Touched::Inode(*directory), applied.index);
+            match event {
+                Event::Recalled { holder, directory } => {
+                    if let Some(client) = self.clients.get_mut(holder) {
+                        client.touched(Touched::Inode(*directory), applied.index);
+                    }
+                }
+                Event::Orphaned(ino) => self.nameless(*ino),
+                _ => {}
             }
         }
     }
@@ -336,11 +340,6 @@ impl Observer for Hub {
             }
         }
         inner.tell(applied, self.host.boot_us());
-        for event in &changes.events {
-            if let Event::Orphaned(ino) = event {
-                inner.nameless(*ino);
-            }
-        }
         drop(inner);
         self.changed.notify_waiters();
         // Names come and go far more often than blocks, and are no work for anybody.
