@@ -1,5 +1,5 @@
 //! Requests of all sessions become shared entries: what waits when an entry is made goes into it, up to a bound, and
-//! the next entry is on its way while the last one syncs, if it is worth a flush of its own (decision 0042).
+//! the next entry is on its way while the last one syncs, if it is worth a flush of its own (decisions 0042 and 0043).
 
 use super::refuse::{not_leader, refused};
 use crate::node::{Node, Pending, ProposeError};
@@ -22,22 +22,47 @@ use tokio::sync::mpsc;
 const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
 /// Encoded bytes after which an entry takes no further request.
 const BATCH_BYTES: usize = 256 << 10;
-/// Entries under way at once; past it, requests wait in the queue. One syncs while the other is applied and the next fills:
-/// with more of them each carries less, and every entry has a price of its own in six logs and six states.
+/// Entries under way at once while none of them need be full: one syncs while the other is applied and the next fills. With
+/// more of them each carries less, and every entry has a price of its own in six logs and six states.
 const IN_FLIGHT: usize = 2;
+/// Entries under way at once when those that follow are full; past it, requests wait in the queue. A flush takes all that came
+/// during the one before it.
+const FULL_IN_FLIGHT: usize = 4;
 
 /// What is under way.
 #[derive(Default)]
 struct UnderWay {
     entries: usize,
     requests: usize,
+    /// Most requests that waited or were under way at one time; a sixteenth is forgotten with each entry.
+    callers: usize,
 }
 
 impl UnderWay {
+    fn sees(&mut self, waiting: &[Queued]) {
+        self.callers = self.callers.max(self.requests + waiting.len());
+    }
+
     /// Whether an entry with those that wait sets out now. Callers who were answered just now ask again soon: an entry that left
     /// with a few before them would have a flush to itself, and they would wait for the next but one.
-    fn admits(&self, waiting: usize) -> bool {
-        waiting > 0 && self.entries < IN_FLIGHT && waiting >= self.requests.min(BATCH)
+    fn admits(&self, waiting: &[Queued]) -> bool {
+        let full = || waiting.len() >= BATCH || waiting.iter().map(|queued| queued.bytes).sum::<usize>() >= BATCH_BYTES;
+        match self.entries {
+            0 => !waiting.is_empty(),
+            entries if entries < IN_FLIGHT => waiting.len() >= self.callers.div_ceil(2) || full(),
+            entries => entries < FULL_IN_FLIGHT && full(),
+        }
+    }
+
+    fn sets_out(&mut self, requests: usize) {
+        self.entries += 1;
+        self.requests += requests;
+        self.callers -= self.callers.div_ceil(16);
+    }
+
+    fn ends(&mut self, requests: usize) {
+        self.entries -= 1;
+        self.requests -= requests;
     }
 }
 
@@ -76,7 +101,7 @@ struct Wanted {
 
 /// Empties the queue until the node is dropped.
 pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>) {
-    let (back, mut ended) = mpsc::channel(IN_FLIGHT);
+    let (back, mut ended) = mpsc::channel(FULL_IN_FLIGHT);
     let mut under_way = UnderWay::default();
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     loop {
@@ -84,22 +109,19 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
             let Ok(next) = queue.try_recv() else { break };
             waiting.push(next);
         }
-        if !under_way.admits(waiting.len()) {
+        under_way.sees(&waiting);
+        if !under_way.admits(&waiting) {
             let room = BATCH - waiting.len();
             tokio::select! {
                 biased;
-                Some(requests) = ended.recv() => {
-                    under_way.entries -= 1;
-                    under_way.requests -= requests;
-                }
+                Some(requests) = ended.recv() => under_way.ends(requests),
                 taken = queue.recv_many(&mut waiting, room), if room > 0 => if taken == 0 { return },
             }
             continue;
         }
         let Some(node) = node.upgrade() else { return };
         let (wanted, batch) = take_batch(&mut waiting);
-        under_way.entries += 1;
-        under_way.requests += wanted.len();
+        under_way.sets_out(wanted.len());
         let place = Place { requests: wanted.len(), back: back.clone() };
         for (session, ino) in wanted.iter().filter_map(|wanted| Some((wanted.session, wanted.number?))) {
             node.hub.open(session, ino);
@@ -229,19 +251,46 @@ fn is_there(kv: &dyn KvRead, ino: Ino) -> bool {
 mod tests {
     use super::*;
 
+    fn asking(count: usize, bytes: usize) -> Vec<Queued> {
+        let request = |sequence| SessionRequest {
+            session: SessionId([1; 16]),
+            sequence: Sequence(sequence),
+            acknowledged: Sequence(0),
+            op: Op::Unlink { parent: Ino(1), name: vec![b'a'] },
+        };
+        (0..count as u64).map(|sequence| Queued { request: request(sequence), bytes, open: false }).collect()
+    }
+
     #[test]
-    fn a_further_entry_waits_until_as_many_ask_as_are_under_way() {
-        let admits = |entries, requests, waiting| UnderWay { entries, requests }.admits(waiting);
-        assert!(admits(0, 0, 1) && !admits(0, 0, 0));
-        assert!(admits(1, 1, 1), "two lone callers do not wait for each other");
-        assert!(!admits(1, 32, 31) && admits(1, 32, 32));
-        assert!(admits(1, BATCH, BATCH), "a full one need not be fuller");
-        assert!(!admits(IN_FLIGHT, 2, 200));
+    fn a_second_entry_waits_for_half_of_the_callers() {
+        let admits = |entries, callers, waiting| UnderWay { entries, requests: 1, callers }.admits(&asking(waiting, 1));
+        assert!(admits(0, 99, 1) && !admits(0, 0, 0), "nobody waits while nothing is under way");
+        assert!(admits(1, 2, 1), "two lone callers do not wait for each other");
+        assert!(!admits(1, 64, 31) && admits(1, 64, 32));
+        assert!(admits(1, 9999, BATCH), "a full one need not be fuller");
+        assert!(!admits(IN_FLIGHT, 64, 64) && admits(IN_FLIGHT, 64, BATCH));
+        assert!(!admits(FULL_IN_FLIGHT, 64, BATCH));
+        let long = asking(2, BATCH_BYTES / 2);
+        assert!(UnderWay { entries: 1, requests: 1, callers: 64 }.admits(&long), "long requests fill an entry too");
+    }
+
+    #[test]
+    fn callers_who_left_are_forgotten() {
+        let mut under_way = UnderWay::default();
+        under_way.sees(&asking(256, 1));
+        assert_eq!(under_way.callers, 256);
+        for _ in 0..64 {
+            under_way.sees(&asking(2, 1));
+            under_way.sets_out(2);
+            under_way.ends(2);
+        }
+        under_way.sees(&asking(2, 1));
+        assert_eq!(under_way.callers, 2);
     }
 
     #[test]
     fn a_place_comes_back_from_a_task_that_was_dropped() {
-        let (back, mut ended) = mpsc::channel(IN_FLIGHT);
+        let (back, mut ended) = mpsc::channel(FULL_IN_FLIGHT);
         let place = Place { requests: 7, back };
         drop(async move { drop(place) });
         assert_eq!(ended.try_recv(), Ok(7));
