@@ -12,7 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How many zeros one write of a preallocation carries.
+/// How many zeros one write of a preallocation carries; each is flushed, since a flush of the log that a commit waits for would
+/// wait behind all of a segment's.
 const ZEROS: usize = 1 << 20;
 
 /// One open file. Shared by the writer and readers; all offsets are absolute.
@@ -84,6 +85,7 @@ impl DiskFile for File {
         while offset < bytes {
             let part = (bytes - offset).min(ZEROS as u64);
             self.write_all_at(&zeros[..part as usize], offset)?;
+            File::sync_data(self)?;
             offset += part;
         }
         File::sync_all(self)
