@@ -29,11 +29,22 @@ pub fn require_loop_disks() -> bool {
 pub struct LoopDisk {
     image: PathBuf,
     point: PathBuf,
+    /// The file system behind a thin one.
+    host: Option<PathBuf>,
 }
 
 fn run(program: &str, arguments: &[&str]) {
     let ended = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(ended.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// Writes a file until there is no space.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = File::create(ballast).expect("the disk can be written");
+    for size in [1 << 20, 4096] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
 }
 
 fn text(path: &Path) -> &str {
@@ -45,7 +56,21 @@ impl LoopDisk {
     pub fn new(image: &Path, mebibytes: u64, point: &Path) -> LoopDisk {
         File::create(image).and_then(|file| file.set_len(mebibytes << 20)).expect("the temporary directory can be written");
         run("mkfs.ext4", &["-q", "-F", text(image)]);
-        let disk = LoopDisk { image: image.to_owned(), point: point.to_owned() };
+        let disk = LoopDisk { image: image.to_owned(), point: point.to_owned(), host: None };
+        disk.mount();
+        disk
+    }
+
+    /// Makes an empty disk whose device has less room than it says, as a thin volume has: what is written to a block for the first
+    /// time fails once [`LoopDisk::fill_device`] took the rest. The device lies in `host`, an empty directory; of it, so many MiB
+    /// are there.
+    pub fn thin(host: &Path, mebibytes: u64, point: &Path) -> LoopDisk {
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs", text(host)]);
+        let image = host.join("image");
+        File::create(&image).and_then(|file| file.set_len(mebibytes << 22)).expect("the tmpfs can be written");
+        // Without a journal: nothing but the blocks of files is written.
+        run("mkfs.ext4", &["-q", "-F", "-O", "^has_journal", text(&image)]);
+        let disk = LoopDisk { image, point: point.to_owned(), host: Some(host.to_owned()) };
         disk.mount();
         disk
     }
@@ -60,16 +85,22 @@ impl LoopDisk {
 
     /// Takes all the space there is.
     pub fn fill(&self) {
-        use std::io::Write;
-        let mut file = File::create(self.ballast()).expect("the disk can be written");
-        for size in [1 << 20, 4096] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
+        fill(&self.ballast());
     }
 
     /// Gives the space back.
     pub fn empty(&self) {
         fs::remove_file(self.ballast()).expect("the ballast is there");
+    }
+
+    /// Takes all the space behind a thin disk.
+    pub fn fill_device(&self) {
+        fill(&self.image.with_extension("ballast"));
+    }
+
+    /// Gives the space back.
+    pub fn empty_device(&self) {
+        fs::remove_file(self.image.with_extension("ballast")).expect("the ballast is there");
     }
 
     /// Every further write and flush fails, as after an error of the disk.
@@ -99,10 +130,12 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        // Lazily: the node that uses it is killed later, with its world.
-        let ended = Command::new("umount").args(["-l", text(&self.point)]).status();
-        if !ended.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.point.display());
+        for place in [Some(&self.point), self.host.as_ref()].into_iter().flatten() {
+            // Lazily: the node that uses it is killed later, with its world.
+            let ended = Command::new("umount").arg("-l").arg(place).status();
+            if !ended.is_ok_and(|status| status.success()) {
+                eprintln!("{} stays mounted", place.display());
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out
 //! what is needed. Whoever reads all of it has them read ahead. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
-//! boot id and chain whether to believe it. Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
+//! boot id and chain whether to believe it. Changed pages go to the disk [steadily](super::steady). Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! There are two sets of these databases, and a row that says which one is the state: another state is put into the spare one, in
 //! many transactions, and becomes the state in the last.
 //!
@@ -12,6 +12,7 @@
 
 use super::ahead::{Ahead, will_need};
 use super::held::{Held, Written, over};
+use super::steady::Steady;
 use super::tables::{INODES, TABLES, parts, space_of, table_of};
 use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
 use heed::types::Bytes;
@@ -56,7 +57,11 @@ pub struct Lmdb {
     choice: Table,
     /// The set that is the state. Held while a read transaction begins, and while the last one of a replacement is committed.
     chosen: Arc<RwLock<usize>>,
+    pub(super) steady: Arc<Steady>,
 }
+
+/// LMDB's file in its directory.
+const FILE: &str = "data.mdb";
 
 fn backend(error: heed::Error) -> StorageError {
     StorageError::Backend(error.to_string())
@@ -93,7 +98,8 @@ impl Lmdb {
         // What a replacement that never ended has left.
         clear(&sets[1 - chosen], &mut txn)?;
         txn.commit().map_err(backend)?;
-        Ok(Lmdb { env, sets, choice, chosen: Arc::new(RwLock::new(chosen)) })
+        let steady = Steady::over(&directory.join(FILE)).map_err(|error| StorageError::Backend(error.to_string()))?;
+        Ok(Lmdb { env, sets, choice, chosen: Arc::new(RwLock::new(chosen)), steady: Arc::new(steady) })
     }
 
     fn chosen(&self) -> RwLockReadGuard<'_, usize> {
@@ -135,11 +141,14 @@ impl Store for Lmdb {
     }
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        self.steady.check()?;
         let txn = self.env.write_txn().map_err(backend)?;
-        Ok(Box::new(Writer { txn, tables: &self.sets[*self.chosen()], last: Default::default(), held: Held::default() }))
+        let tables = &self.sets[*self.chosen()];
+        Ok(Box::new(Writer { txn, tables, steady: &self.steady, last: Default::default(), held: Held::default() }))
     }
 
     fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        self.steady.check()?;
         let mut txn = self.env.write_txn().map_err(backend)?;
         let spare = 1 - *self.chosen();
         let tables = &self.sets[spare];
@@ -147,7 +156,7 @@ impl Store for Lmdb {
         Ok(Box::new(Replacement {
             store: self,
             spare,
-            writer: Some(Writer { txn, tables, last: Default::default(), held: Held::default() }),
+            writer: Some(Writer { txn, tables, steady: &self.steady, last: Default::default(), held: Held::default() }),
             bytes: 0,
         }))
     }
@@ -288,6 +297,7 @@ impl View for Reader<'_> {
 struct Writer<'s> {
     txn: RwTxn<'s>,
     tables: &'s Tables,
+    steady: &'s Steady,
     /// No key of a database lies behind this one; `None`: not looked at yet. Empty: it has no keys.
     last: [Option<Vec<u8>>; TABLES],
     /// Inodes to be written: a directory's changes with each of its names.
@@ -395,9 +405,10 @@ impl KvWrite for Replacement<'_> {
         self.bytes += key.len() + value.len();
         if self.bytes > PART {
             self.bytes = 0;
-            let Writer { txn, tables, last, held } = self.end_part()?;
+            let Writer { txn, tables, steady, last, held } = self.end_part()?;
             txn.commit().map_err(backend)?;
-            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, last, held });
+            steady.changed();
+            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, steady, last, held });
         }
         self.writer()?.put(space, key, value)
     }
@@ -417,6 +428,7 @@ impl KvWrite for Replacement<'_> {
         let mut chosen = self.store.chosen.write().unwrap_or_else(PoisonError::into_inner);
         txn.commit().map_err(backend)?;
         *chosen = self.spare;
+        self.store.steady.changed();
         Ok(())
     }
 }
@@ -467,6 +479,8 @@ impl KvWrite for Writer<'_> {
 
     fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
         self.settle()?;
-        self.txn.commit().map_err(backend)
+        self.txn.commit().map_err(backend)?;
+        self.steady.changed();
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod ahead;
 mod held;
 mod lmdb;
 mod memory;
+mod steady;
 mod tables;
 
 pub(crate) use held::over;

@@ -5,7 +5,7 @@ use farshore_live::world::stand;
 use farshore_live::{LoopDisk, Random, World, WorldOptions, require_loop_disks, wait_for};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -214,11 +214,15 @@ fn another_boot_starts_from_the_checkpoint_and_ends_equal_also_when_that_is_dama
 
 /// A world whose follower has a small disk of its own. The node is refilled onto it first.
 fn on_small_disk(world: &World) -> (&'static str, LoopDisk) {
+    on_disk(world, |point| LoopDisk::new(&world.scratch("disks").join("image"), SMALL_DISK_MIB, point))
+}
+
+fn on_disk(world: &World, disk: impl FnOnce(&Path) -> LoopDisk) -> (&'static str, LoopDisk) {
     let node = follower(world);
     world.kill_node(node);
     fs::remove_dir_all(directory(world, node)).unwrap();
     fs::create_dir(directory(world, node)).unwrap();
-    let disk = LoopDisk::new(&world.scratch("disks").join("image"), SMALL_DISK_MIB, &directory(world, node));
+    let disk = disk(&directory(world, node));
     world.up();
     wait_equal(world);
     (node, disk)
@@ -268,6 +272,24 @@ fn law_24_a_disk_that_turns_read_only_stops_its_node_alone() {
     assert!(trouble.contains("Read-only file system"), "{trouble}");
     put(&world, "meanwhile", b"the others go on");
     disk.mend();
+    world.up();
+    wait_equal(&world);
+    assert_eq!(get(&world, "meanwhile"), b"the others go on");
+}
+
+#[test]
+fn law_24_a_page_of_the_state_that_the_disk_does_not_take_stops_its_node_alone() {
+    if !require_loop_disks() {
+        return;
+    }
+    let world = World::start(WorldOptions { nodes: 3, ..WorldOptions::default() });
+    let (node, disk) = on_disk(&world, |point| LoopDisk::thin(&world.scratch("thin"), 2 * SMALL_DISK_MIB, point));
+    disk.fill_device();
+    // The log's blocks are written already. What the state is longer by goes into the kernel's cache, and from there nowhere.
+    let trouble = write_until_stopped(&world, node);
+    assert!(trouble.contains("could not be written to the disk"), "{trouble}");
+    put(&world, "meanwhile", b"the others go on");
+    disk.empty_device();
     world.up();
     wait_equal(&world);
     assert_eq!(get(&world, "meanwhile"), b"the others go on");

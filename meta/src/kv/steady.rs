@@ -1,0 +1,251 @@
+//! Has the state's changed pages written to the disk a little at a time.
+//!
+//! Nobody waits for them, since the state runs unsynced. But the kernel writes what has been changed for half a minute
+//! (`vm.dirty_expire_centisecs`) all at once, and each flush of the log, which a commit waits for, waits behind it: 0.2 s each
+//! 30 s in the run of decision 0044. Asked in turn for each part of the file within less than that, it writes the same pages
+//! about as often, and never many at a time.
+//!
+//! Whoever asks also hears whether earlier writes failed. A page that the kernel could not write may be dropped from its cache,
+//! and the next read gets an old one: the store takes no further change then (law 24).
+
+use super::StorageError;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Between two parts.
+const TICK: Duration = Duration::from_millis(50);
+/// Parts of the file: it is gone through in 20 seconds, and a little more when it grows meanwhile.
+const PARTS: u32 = 400;
+/// Parts begin and end with pages.
+const PAGE: u64 = 4096;
+
+/// A file that is written so.
+trait Pages: Send + 'static {
+    /// Its bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Begins to write what has changed in `bytes` from `from` on, and says whether an earlier write of the file failed.
+    fn write(&self, from: u64, bytes: u64) -> io::Result<()>;
+}
+
+#[derive(Default)]
+struct Shared {
+    /// There were changes since the last round began.
+    changed: AtomicBool,
+    ending: AtomicBool,
+    /// Pages were lost, and why.
+    lost: OnceLock<String>,
+}
+
+/// The thread that asks. Ends when it is dropped.
+pub(super) struct Steady {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Steady {
+    /// For the file at `path`.
+    pub fn over(path: &Path) -> io::Result<Steady> {
+        Steady::start(File::open(path)?, TICK)
+    }
+
+    fn start(pages: impl Pages, tick: Duration) -> io::Result<Steady> {
+        let shared: Arc<Shared> = Arc::default();
+        let run = {
+            let shared = shared.clone();
+            move || rounds(&shared, &pages, tick)
+        };
+        let thread = std::thread::Builder::new().name("farshore-state".to_owned()).spawn(run)?;
+        Ok(Steady { shared, thread: Some(thread) })
+    }
+
+    /// There are changed pages.
+    pub fn changed(&self) {
+        if !self.shared.changed.swap(true, Ordering::AcqRel) {
+            self.thread.iter().for_each(|thread| thread.thread().unpark());
+        }
+    }
+
+    /// Refuses once pages were lost.
+    pub fn check(&self) -> Result<(), StorageError> {
+        match self.shared.lost.get() {
+            None => Ok(()),
+            Some(why) => Err(StorageError::Backend(why.clone())),
+        }
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has nothing to say that nobody asked for.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Goes through the file again and again while it changes.
+fn rounds(shared: &Shared, pages: &impl Pages, tick: Duration) {
+    let ending = || shared.ending.load(Ordering::Acquire);
+    let pause_until = |end: Instant| {
+        loop {
+            let rest = end.saturating_duration_since(Instant::now());
+            if rest.is_zero() || ending() {
+                return;
+            }
+            std::thread::park_timeout(rest);
+        }
+    };
+    while !ending() {
+        if !shared.changed.swap(false, Ordering::AcqRel) {
+            std::thread::park();
+            continue;
+        }
+        let (begun, mut from) = (Instant::now(), 0);
+        while !ending() {
+            match write_part(pages, from) {
+                Ok(to) if to == from => break,
+                Ok(to) => from = to,
+                Err(error) if is_loss(&error) => {
+                    shared.lost.get_or_init(|| {
+                        format!(
+                            "changed pages of it could not be written to the disk ({error}), and older ones may be read instead"
+                        )
+                    });
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the state's pages are written when the kernel likes: commits may pause meanwhile");
+                    return;
+                }
+            }
+            pause_until(Instant::now() + tick);
+        }
+        // A small file is gone through sooner, and is not written more often for that.
+        pause_until(begun + tick * PARTS);
+    }
+}
+
+/// Where the part that begins at `from` ends; there itself, when the file does.
+fn write_part(pages: &impl Pages, from: u64) -> io::Result<u64> {
+    let length = pages.length()?;
+    if from >= length {
+        return Ok(from);
+    }
+    let bytes = length.div_ceil(u64::from(PARTS)).next_multiple_of(PAGE);
+    pages.write(from, bytes)?;
+    Ok(from + bytes)
+}
+
+/// What the kernel says of pages that it could not write, and not of the call.
+fn is_loss(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC))
+}
+
+impl Pages for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn write(&self, from: u64, bytes: u64) -> io::Result<()> {
+        let offset = |bytes| libc::off64_t::try_from(bytes).map_err(io::Error::other);
+        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE;
+        // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of this process.
+        match unsafe { libc::sync_file_range(self.as_raw_fd(), offset(from)?, offset(bytes)?, flags) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lmdb, Store};
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const FAST: Duration = Duration::from_micros(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Says what it is asked for, and fails when told to.
+    struct Told {
+        length: u64,
+        asked: Sender<(u64, u64)>,
+        failure: Failure,
+    }
+
+    impl Pages for Told {
+        fn length(&self) -> io::Result<u64> {
+            Ok(self.length)
+        }
+
+        fn write(&self, from: u64, bytes: u64) -> io::Result<()> {
+            let _ = self.asked.send((from, bytes));
+            self.failure.lock().unwrap().map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+        }
+    }
+
+    /// What a call fails with.
+    type Failure = Arc<Mutex<Option<i32>>>;
+
+    fn told(length: u64) -> (Steady, Receiver<(u64, u64)>, Failure) {
+        let ((asked, asking), failure) = (channel(), Arc::default());
+        (Steady::start(Told { length, asked, failure: Arc::clone(&failure) }, FAST).unwrap(), asking, failure)
+    }
+
+    #[test]
+    fn a_changed_file_is_gone_through_once_and_an_idle_one_is_left_alone() {
+        let length = 1000 * PAGE + 1;
+        let (steady, asking, _) = told(length);
+        assert!(asking.recv_timeout(Duration::from_millis(50)).is_err(), "nothing has changed");
+        steady.changed();
+        let mut end = 0;
+        while end < length {
+            let (from, bytes) = asking.recv_timeout(PATIENCE).unwrap();
+            assert_eq!((from, bytes), (end, 3 * PAGE), "part by part, without a gap");
+            end += bytes;
+        }
+        assert!(asking.recv_timeout(Duration::from_millis(50)).is_err(), "once for a change");
+        steady.changed();
+        assert_eq!(asking.recv_timeout(PATIENCE).unwrap().0, 0);
+    }
+
+    #[test]
+    fn after_a_lost_page_the_store_takes_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Lmdb::open(directory.path()).unwrap();
+        let (steady, asking, failure) = told(PAGE);
+        store.steady = Arc::new(steady);
+        store.write().unwrap().commit().unwrap();
+        asking.recv_timeout(PATIENCE).unwrap();
+        *failure.lock().unwrap() = Some(libc::EIO);
+        let begun = std::time::Instant::now();
+        let refused = loop {
+            assert!(begun.elapsed() < PATIENCE, "it goes on without the page");
+            match store.write().and_then(|kv| kv.commit()) {
+                Ok(()) => std::thread::yield_now(),
+                Err(refused) => break refused.to_string(),
+            }
+        };
+        assert!(refused.contains("could not be written to the disk (Input/output error"), "{refused}");
+        assert!(store.replace().is_err() && store.write().is_err(), "for good");
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_do_it_loses_nothing() {
+        let (steady, asking, failure) = told(PAGE);
+        *failure.lock().unwrap() = Some(libc::ENOSYS);
+        steady.changed();
+        asking.recv_timeout(PATIENCE).unwrap();
+        assert!(asking.recv_timeout(PATIENCE).is_err(), "the thread has ended");
+        steady.check().unwrap();
+    }
+}
