@@ -29,6 +29,49 @@ const IN_FLIGHT: usize = 2;
 /// during the one before it.
 const FULL_IN_FLIGHT: usize = 4;
 
+/// Requests that were taken out of the queue and have no entry yet, at most [`BATCH`].
+#[derive(Default)]
+struct Waiting {
+    requests: Vec<Queued>,
+    /// Of how many the bytes are counted.
+    counted: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn room(&self) -> usize {
+        BATCH - self.requests.len()
+    }
+
+    /// Counts the bytes of those that came.
+    fn count(&mut self) {
+        self.bytes += bytes_of(&self.requests[self.counted..]);
+        self.counted = self.requests.len();
+    }
+
+    fn fill_an_entry(&self) -> bool {
+        self.requests.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    /// As many as one entry takes, at least one if there is one, in their order.
+    fn take(&mut self) -> Vec<Queued> {
+        let mut bytes = 0;
+        let fitting = self.requests.iter().take_while(|queued| {
+            bytes += queued.bytes;
+            bytes <= BATCH_BYTES
+        });
+        let taken = fitting.count().max(1).min(self.requests.len());
+        let batch: Vec<Queued> = self.requests.drain(..taken).collect();
+        self.counted -= taken;
+        self.bytes -= bytes_of(&batch);
+        batch
+    }
+}
+
+fn bytes_of(queued: &[Queued]) -> usize {
+    queued.iter().map(|queued| queued.bytes).sum()
+}
+
 /// What is under way.
 #[derive(Default)]
 struct UnderWay {
@@ -39,18 +82,17 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn sees(&mut self, waiting: &[Queued]) {
-        self.callers = self.callers.max(self.requests + waiting.len());
+    fn sees(&mut self, waiting: &Waiting) {
+        self.callers = self.callers.max(self.requests + waiting.requests.len());
     }
 
     /// Whether an entry with those that wait sets out now. Callers who were answered just now ask again soon: an entry that left
     /// with a few before them would have a flush to itself, and they would wait for the next but one.
-    fn admits(&self, waiting: &[Queued]) -> bool {
-        let full = || waiting.len() >= BATCH || waiting.iter().map(|queued| queued.bytes).sum::<usize>() >= BATCH_BYTES;
+    fn admits(&self, waiting: &Waiting) -> bool {
         match self.entries {
-            0 => !waiting.is_empty(),
-            entries if entries < IN_FLIGHT => waiting.len() >= self.callers.div_ceil(2) || full(),
-            entries => entries < FULL_IN_FLIGHT && full(),
+            0 => !waiting.requests.is_empty(),
+            entries if entries < IN_FLIGHT => waiting.requests.len() >= self.callers.div_ceil(2) || waiting.fill_an_entry(),
+            entries => entries < FULL_IN_FLIGHT && waiting.fill_an_entry(),
         }
     }
 
@@ -103,24 +145,25 @@ struct Wanted {
 pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>) {
     let (back, mut ended) = mpsc::channel(FULL_IN_FLIGHT);
     let mut under_way = UnderWay::default();
-    let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
+    let mut waiting = Waiting::default();
     loop {
-        while waiting.len() < BATCH {
+        while waiting.room() > 0 {
             let Ok(next) = queue.try_recv() else { break };
-            waiting.push(next);
+            waiting.requests.push(next);
         }
+        waiting.count();
         under_way.sees(&waiting);
         if !under_way.admits(&waiting) {
-            let room = BATCH - waiting.len();
+            let room = waiting.room();
             tokio::select! {
                 biased;
                 Some(requests) = ended.recv() => under_way.ends(requests),
-                taken = queue.recv_many(&mut waiting, room), if room > 0 => if taken == 0 { return },
+                taken = queue.recv_many(&mut waiting.requests, room), if room > 0 => if taken == 0 { return },
             }
             continue;
         }
         let Some(node) = node.upgrade() else { return };
-        let (wanted, batch) = take_batch(&mut waiting);
+        let (wanted, batch) = batch_of(waiting.take());
         under_way.sets_out(wanted.len());
         let place = Place { requests: wanted.len(), back: back.clone() };
         for (session, ino) in wanted.iter().filter_map(|wanted| Some((wanted.session, wanted.number?))) {
@@ -139,15 +182,8 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
     }
 }
 
-/// As many requests as one entry takes, at least one, each session's in its order and together: the entry is shorter so.
-fn take_batch(waiting: &mut Vec<Queued>) -> (Vec<Wanted>, Vec<SessionRequest>) {
-    let mut bytes = 0;
-    let fitting = waiting.iter().take_while(|queued| {
-        bytes += queued.bytes;
-        bytes <= BATCH_BYTES
-    });
-    let count = fitting.count().clamp(1, BATCH).min(waiting.len());
-    let mut batch: Vec<Queued> = waiting.drain(..count).collect();
+/// An entry's requests and who waits for them, each session's in its order and together: the entry is shorter so.
+fn batch_of(mut batch: Vec<Queued>) -> (Vec<Wanted>, Vec<SessionRequest>) {
     batch.sort_by_key(|queued| queued.request.session);
     let of = |Queued { request, open, .. }: Queued| {
         let number = if let Op::MakeAs { ino, .. } = request.op { ino.filter(|_| open) } else { None };
@@ -251,14 +287,29 @@ fn is_there(kv: &dyn KvRead, ino: Ino) -> bool {
 mod tests {
     use super::*;
 
-    fn asking(count: usize, bytes: usize) -> Vec<Queued> {
+    fn asking(count: usize, bytes: usize) -> Waiting {
         let request = |sequence| SessionRequest {
             session: SessionId([1; 16]),
             sequence: Sequence(sequence),
             acknowledged: Sequence(0),
             op: Op::Unlink { parent: Ino(1), name: vec![b'a'] },
         };
-        (0..count as u64).map(|sequence| Queued { request: request(sequence), bytes, open: false }).collect()
+        let requests = (0..count as u64).map(|sequence| Queued { request: request(sequence), bytes, open: false }).collect();
+        let mut waiting = Waiting { requests, ..Waiting::default() };
+        waiting.count();
+        waiting
+    }
+
+    #[test]
+    fn an_entry_takes_what_fits_and_leaves_the_rest_counted() {
+        let mut waiting = asking(5, BATCH_BYTES / 2);
+        let taken = |waiting: &mut Waiting| waiting.take().iter().map(|queued| queued.request.sequence.0).collect::<Vec<_>>();
+        assert_eq!(taken(&mut waiting), [0, 1]);
+        assert!(waiting.fill_an_entry() && waiting.bytes == 3 * (BATCH_BYTES / 2));
+        assert_eq!(taken(&mut waiting), [2, 3]);
+        assert!(!waiting.fill_an_entry(), "one is left, of half an entry");
+        assert_eq!((taken(&mut waiting), waiting.bytes, waiting.counted), (vec![4], 0, 0));
+        assert_eq!(taken(&mut asking(2, BATCH_BYTES + 1)), [0], "one that is too long has an entry to itself");
     }
 
     #[test]
