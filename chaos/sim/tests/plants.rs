@@ -9,10 +9,16 @@ use farshore_sim::{Scenario, run};
 /// Worlds in which a hazard must be found.
 const SEEDS: u64 = 12;
 
-fn find(hazard: Hazard, scenario: &Scenario) -> Option<(u64, String)> {
+/// The first world that breaks in a way that counts. What a hazard breaks first depends on who did what when; a world
+/// that breaks in another way is shown, and the next one is looked at.
+fn find(hazard: Hazard, scenario: &Scenario, counts: impl Fn(&str) -> bool) -> Option<u64> {
     let seeds = std::env::var("FARSHORE_SEEDS").map_or(SEEDS, |text| text.parse().expect("FARSHORE_SEEDS is a number"));
     plant::set(Some(hazard));
-    let found = (0..seeds).find_map(|seed| run(seed, scenario).err().map(|broken| (seed, broken.what)));
+    let found = (0..seeds).find_map(|seed| {
+        let what = run(seed, scenario).err()?.what;
+        println!("{hazard:?}: seed {seed}: {what}");
+        counts(&what).then_some(seed)
+    });
     plant::set(None);
     found
 }
@@ -27,9 +33,8 @@ fn is_found_by_history(hazard: Hazard) {
 }
 
 fn is_found_in(scenario: &Scenario, hazard: Hazard, by: &[&str]) {
-    let (seed, what) = find(hazard, scenario).unwrap_or_else(|| panic!("{hazard:?} was not found in {SEEDS} worlds"));
-    println!("{hazard:?}: seed {seed}: {what}");
-    assert!(by.iter().any(|by| what.starts_with(by)), "{hazard:?} was found, but by {what}");
+    let found = find(hazard, scenario, |what| by.iter().any(|by| what.starts_with(by)));
+    assert!(found.is_some(), "{hazard:?} was not found by {by:?} in {SEEDS} worlds");
 }
 
 #[test]
@@ -92,8 +97,7 @@ fn hazard_7_6_a_vote_after_a_loss_is_found() {
 #[test]
 fn a_flipped_bit_that_is_believed_is_found() {
     let scenario = Scenario { flips: 20, ..Scenario::mixed() };
-    let (seed, what) = find(Hazard::FlippedBitsBelieved, &scenario).expect("flipped bits that are believed do harm");
-    println!("FlippedBitsBelieved: seed {seed}: {what}");
+    assert!(find(Hazard::FlippedBitsBelieved, &scenario, |_| true).is_some(), "flipped bits that are believed do harm");
 }
 
 #[test]
