@@ -54,11 +54,7 @@ fn text(path: &Path) -> &str {
 impl LoopDisk {
     /// Makes an empty disk of so many MiB and mounts it on a directory.
     pub fn new(image: &Path, mebibytes: u64, point: &Path) -> LoopDisk {
-        File::create(image).and_then(|file| file.set_len(mebibytes << 20)).expect("the temporary directory can be written");
-        run("mkfs.ext4", &["-q", "-F", text(image)]);
-        let disk = LoopDisk { image: image.to_owned(), point: point.to_owned(), host: None };
-        disk.mount();
-        disk
+        LoopDisk { image: image.to_owned(), point: point.to_owned(), host: None }.made(mebibytes, &[])
     }
 
     /// Makes an empty disk whose device has less room than it says, as a thin volume has: what is written to a block for the first
@@ -66,13 +62,17 @@ impl LoopDisk {
     /// are there.
     pub fn thin(host: &Path, mebibytes: u64, point: &Path) -> LoopDisk {
         run("mount", &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs", text(host)]);
-        let image = host.join("image");
-        File::create(&image).and_then(|file| file.set_len(mebibytes << 22)).expect("the tmpfs can be written");
+        let disk = LoopDisk { image: host.join("image"), point: point.to_owned(), host: Some(host.to_owned()) };
         // Without a journal: nothing but the blocks of files is written.
-        run("mkfs.ext4", &["-q", "-F", "-O", "^has_journal", text(&image)]);
-        let disk = LoopDisk { image, point: point.to_owned(), host: Some(host.to_owned()) };
-        disk.mount();
-        disk
+        disk.made(4 * mebibytes, &["-O", "^has_journal"])
+    }
+
+    /// Makes the file system, and mounts it.
+    fn made(self, mebibytes: u64, options: &[&str]) -> LoopDisk {
+        File::create(&self.image).and_then(|file| file.set_len(mebibytes << 20)).expect("the image's directory can be written");
+        run("mkfs.ext4", &[&["-q", "-F"], options, &[text(&self.image)]].concat());
+        self.mount();
+        self
     }
 
     fn mount(&self) {
@@ -81,6 +81,10 @@ impl LoopDisk {
 
     fn ballast(&self) -> PathBuf {
         self.point.join("ballast")
+    }
+
+    fn ballast_of_device(&self) -> PathBuf {
+        self.image.with_extension("ballast")
     }
 
     /// Takes all the space there is.
@@ -95,12 +99,12 @@ impl LoopDisk {
 
     /// Takes all the space behind a thin disk.
     pub fn fill_device(&self) {
-        fill(&self.image.with_extension("ballast"));
+        fill(&self.ballast_of_device());
     }
 
     /// Gives the space back.
     pub fn empty_device(&self) {
-        fs::remove_file(self.image.with_extension("ballast")).expect("the ballast is there");
+        fs::remove_file(self.ballast_of_device()).expect("the ballast is there");
     }
 
     /// Every further write and flush fails, as after an error of the disk.

@@ -242,6 +242,15 @@ fn write_until_stopped(world: &World, node: &str) -> String {
     unreachable!("the loop ends by itself")
 }
 
+/// The others go on without the node; with its disk mended it comes back, and has what they wrote.
+fn comes_back(world: &World, mend: impl FnOnce()) {
+    put(world, "meanwhile", b"the others go on");
+    mend();
+    world.up();
+    wait_equal(world);
+    assert_eq!(get(world, "meanwhile"), b"the others go on");
+}
+
 #[test]
 fn law_24_a_full_disk_stops_its_node_alone_and_says_so() {
     if !require_loop_disks() {
@@ -253,10 +262,7 @@ fn law_24_a_full_disk_stops_its_node_alone_and_says_so() {
     let trouble = write_until_stopped(&world, node);
     assert!(trouble.contains("No space left") || trouble.contains("no space left"), "{trouble}");
     assert!(trouble.contains(directory(&world, node).to_str().unwrap()), "the place is named: {trouble}");
-    put(&world, "meanwhile", b"the others go on");
-    disk.empty();
-    world.up();
-    wait_equal(&world);
+    comes_back(&world, || disk.empty());
     assert_eq!(get(&world, "round0"), b"acknowledged by the others");
 }
 
@@ -270,11 +276,7 @@ fn law_24_a_disk_that_turns_read_only_stops_its_node_alone() {
     disk.turn_read_only();
     let trouble = write_until_stopped(&world, node);
     assert!(trouble.contains("Read-only file system"), "{trouble}");
-    put(&world, "meanwhile", b"the others go on");
-    disk.mend();
-    world.up();
-    wait_equal(&world);
-    assert_eq!(get(&world, "meanwhile"), b"the others go on");
+    comes_back(&world, || disk.mend());
 }
 
 #[test]
@@ -288,11 +290,7 @@ fn law_24_a_page_of_the_state_that_the_disk_does_not_take_stops_its_node_alone()
     // The log's blocks are written already. What the state is longer by goes into the kernel's cache, and from there nowhere.
     let trouble = write_until_stopped(&world, node);
     assert!(trouble.contains("could not be written to the disk"), "{trouble}");
-    put(&world, "meanwhile", b"the others go on");
-    disk.empty_device();
-    world.up();
-    wait_equal(&world);
-    assert_eq!(get(&world, "meanwhile"), b"the others go on");
+    comes_back(&world, || disk.empty_device());
 }
 
 #[test]
