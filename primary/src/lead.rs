@@ -7,6 +7,9 @@
 //! entry of its own term, which must be applied here. That is the ReadIndex of Raft (Ongaro's dissertation, section 6.4) with
 //! one difference: what is committed and was not applied, and so acknowledged to nobody, is not waited for.
 //!
+//! As many are asked as make a majority, those whose answers came first when all were asked; the others where that is not
+//! enough. Whoever is asked, a majority has to answer.
+//!
 //! A vote is kept before anybody hears of it, so the kept one is what a peer answers from. Where the lane has no answer, of a peer
 //! of an older build for example, openraft's own proof decides.
 
@@ -17,19 +20,24 @@ use crate::raft::{PeerCall, PeerError};
 use crate::wholeness::vote_of;
 use farshore_meta::kv::Store;
 use futures::StreamExt;
+use futures::future::OptionFuture;
 use futures::stream::FuturesUnordered;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{AsyncRuntime, ServerState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long the other voters may take to answer, before openraft's own proof is asked for.
 const ASK: Duration = Duration::from_millis(100);
 /// After a question without a majority's answer openraft's own proof is asked for so long, without another question.
 const REST_US: u64 = 1_000_000;
+/// How long those who are asked first may take, before all others are asked too.
+const FIRST: Duration = Duration::from_millis(10);
+/// How long those who answered first are asked alone, before all are asked again.
+const NEAREST_US: u64 = 1_000_000;
 
 /// What a leader asks: whether the peer knows no vote above this one. Answered with a bool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,46 +45,86 @@ pub struct ConfirmAsk {
     pub leader: LeaderId,
 }
 
+/// What a leader remembers of its questions.
+#[derive(Default)]
+pub(crate) struct Asking {
+    /// On the boot clock, in microseconds: nobody is asked before.
+    rests_until: AtomicU64,
+    nearest: Mutex<Nearest>,
+}
+
+/// The voters whose answers were enough when all were asked.
+#[derive(Default)]
+struct Nearest {
+    peers: BTreeSet<u64>,
+    /// On the boot clock, in microseconds: they are asked alone before.
+    until: u64,
+}
+
+impl Asking {
+    /// The voters who are asked first, of `others`: all of them where those who answered first do not make a majority with `own`.
+    fn first(&self, now: u64, own: u64, membership: &StoredMembership, others: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let nearest = self.nearest.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_own = nearest.peers.iter().copied().chain([own]).collect();
+        let enough = now < nearest.until && is_quorum(membership, &with_own);
+        if enough { nearest.peers.intersection(others).copied().collect() } else { others.clone() }
+    }
+
+    /// All were asked, and these answered first.
+    fn answered(&self, now: u64, peers: BTreeSet<u64>) {
+        *self.nearest.lock().unwrap_or_else(PoisonError::into_inner) = Nearest { peers, until: now + NEAREST_US };
+    }
+}
+
 impl<R: AsyncRuntime, S: Store> Node<R, S> {
     /// Returns once this node has proven, after the call began, that it leads, and its state holds everything that was
     /// acknowledged to anybody before: what is read afterwards is linearizable.
     pub(crate) async fn prove_lead(&self) -> Result<(), ProposeError> {
         let now = self.host.boot_us();
-        if now >= self.lane_rests_until.load(Ordering::Relaxed)
+        if now >= self.asking.rests_until.load(Ordering::Relaxed)
             && let Some((leader, membership)) = self.own_lead()
         {
-            if self.knows_no_higher_vote(leader, &membership).await {
+            if self.knows_no_higher_vote(now, leader, &membership).await {
                 return Ok(());
             }
             // Whoever does not answer would hold up every batch of reads.
-            self.lane_rests_until.store(now + REST_US, Ordering::Relaxed);
+            self.asking.rests_until.store(now + REST_US, Ordering::Relaxed);
         }
         self.confirm_lead().await
     }
 
-    async fn knows_no_higher_vote(&self, leader: LeaderId, membership: &StoredMembership) -> bool {
+    async fn knows_no_higher_vote(&self, now: u64, leader: LeaderId, membership: &StoredMembership) -> bool {
         if !permits(&*self.log, leader) {
             return false;
         }
         let own = self.config.id.0;
-        let mut confirmed = BTreeSet::from([own]);
         let body = postcard::to_stdvec(&ConfirmAsk { leader }).expect("a question always serialises into memory");
-        let voters: BTreeSet<u64> = membership.voter_ids().filter(|voter| *voter != own).collect();
-        let mut answers: FuturesUnordered<_> = membership
-            .nodes()
-            .filter(|(id, _)| voters.contains(id))
-            .map(|(id, member)| {
-                let answer = self.ask_peer((*id, &member.address), PeerCall::Confirm, body.clone(), ASK);
-                async move { (*id, answer.await) }
-            })
-            .collect();
-        while !is_quorum(membership, &confirmed) {
-            let Some((id, answer)) = answers.next().await else { return false };
-            match answer.ok().and_then(|body| postcard::from_bytes(&body).ok()) {
-                Some(true) => drop(confirmed.insert(id)),
-                Some(false) => return false,
-                None => {}
+        let ask = |id: u64| {
+            let address = membership.membership().get_node(&id).map(|member| member.address.as_str());
+            let answer = address.map(|address| self.ask_peer((id, address), PeerCall::Confirm, body.clone(), ASK));
+            async move {
+                let body = OptionFuture::from(answer).await.and_then(Result::ok);
+                (id, body.and_then(|body| postcard::from_bytes(&body).ok()))
             }
+        };
+        let others: BTreeSet<u64> = membership.voter_ids().filter(|voter| *voter != own).collect();
+        let first = self.asking.first(now, own, membership, &others);
+        let mut later: Vec<u64> = others.difference(&first).copied().collect();
+        let mut answers: FuturesUnordered<_> = first.into_iter().map(ask).collect();
+        let mut confirmed = BTreeSet::from([own]);
+        while !is_quorum(membership, &confirmed) {
+            let patience = if later.is_empty() { ASK } else { FIRST };
+            match R::timeout(patience, answers.next()).await {
+                Ok(Some((id, Some(true)))) => drop(confirmed.insert(id)),
+                Ok(Some((_, Some(false)))) => return false,
+                _ if !later.is_empty() => answers.extend(later.drain(..).map(ask)),
+                Ok(Some((_, None))) => {}
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        if later.is_empty() {
+            confirmed.remove(&own);
+            self.asking.answered(now, confirmed);
         }
         true
     }
@@ -137,11 +185,34 @@ mod tests {
         assert!(!permits(&log, leader(9, 1)), "a vote that cannot be read may be any");
     }
 
+    fn voters<const N: usize>(sets: [&[u64]; N]) -> StoredMembership {
+        let sets = sets.map(|set| set.iter().copied().collect());
+        let nodes: BTreeMap<u64, _> = (1..=6).map(|id| (id, crate::raft::Member::new("n", "127.0.0.1:1"))).collect();
+        StoredMembership::new(None, Membership::new(sets.to_vec(), nodes).unwrap())
+    }
+
+    #[test]
+    fn those_who_answered_first_are_asked_alone_while_they_are_enough() {
+        let (three, five) = (voters([&[1, 2, 3]]), voters([&[1, 2, 3, 4, 5]]));
+        let asking = Asking::default();
+        let first = |now, membership: &StoredMembership| {
+            let others = membership.voter_ids().filter(|id| *id != 1).collect();
+            asking.first(now, 1, membership, &others).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(first(0, &three), [2, 3], "nobody has answered yet");
+        asking.answered(5, BTreeSet::from([3]));
+        assert_eq!((first(5, &three), first(4 + NEAREST_US, &three)), (vec![3], vec![3]));
+        assert_eq!(first(5 + NEAREST_US, &three), [2, 3], "another one may be nearer by now");
+        assert_eq!(first(5, &five), [2, 3, 4, 5], "there are more voters since");
+        assert_eq!(first(5, &voters([&[1, 2, 4]])), [2, 4], "who answered votes no longer");
+        assert_eq!(first(5, &voters([&[1, 2, 3], &[1, 4, 5]])), [2, 3, 4, 5], "of one set, not of the other");
+        asking.answered(5, BTreeSet::from([3, 5]));
+        assert_eq!((first(5, &five), first(5, &three)), (vec![3, 5], vec![3]));
+    }
+
     #[test]
     fn law_9_a_majority_of_each_set_of_voters_is_needed() {
-        let sets = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([3, 4, 5, 6])];
-        let nodes: BTreeMap<u64, _> = (1..=6).map(|id| (id, crate::raft::Member::new("n", "127.0.0.1:1"))).collect();
-        let membership = StoredMembership::new(None, Membership::new(sets, nodes).unwrap());
+        let membership = voters([&[1, 2, 3], &[3, 4, 5, 6]]);
         for (confirmed, enough) in [
             (&[1, 2, 3, 4][..], false),
             (&[1, 2, 3, 4, 5], true),

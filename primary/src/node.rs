@@ -6,6 +6,7 @@ use crate::dispatch::Dispatch;
 use crate::heal::Healing;
 use crate::host::SharedHost;
 use crate::ingress::{Hub, Ingress};
+use crate::lead::Asking;
 use crate::local;
 use crate::observe::Observations;
 use crate::proposal::Proposal;
@@ -88,8 +89,7 @@ pub struct Node<R: AsyncRuntime, S: Store> {
     pub(crate) transport: Arc<dyn PeerTransport>,
     pub(crate) healing: Healing,
     last_time: AtomicU64,
-    /// On the boot clock, in microseconds: reads do not ask the other voters before (`lead.rs`).
-    pub(crate) lane_rests_until: AtomicU64,
+    pub(crate) asking: Asking,
 }
 
 /// The node could not start.
@@ -154,7 +154,7 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             config.id.0,
             raft_config(&config, &wholeness)?,
             Network::<R>::new(transport.clone()),
-            LogStore::<R>::new(log.clone(), flushed, committed),
+            LogStore::<R>::new(log.clone(), flushed.clone(), committed),
             machine,
         )
         .await
@@ -175,9 +175,9 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             transport,
             healing: Healing::new(wholeness),
             last_time: AtomicU64::new(0),
-            lane_rests_until: AtomicU64::new(0),
+            asking: Asking::default(),
         });
-        crate::ingress::spawn(&node, queues);
+        crate::ingress::spawn(&node, queues, flushed);
         crate::duties::spawn(&node);
         crate::heal::spawn(&node);
         let (checkpoints, proving) = (node.checkpoints.clone(), Arc::downgrade(&node));

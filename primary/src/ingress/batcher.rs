@@ -1,5 +1,5 @@
 //! Requests of all sessions become shared entries: what waits when an entry is made goes into it, up to a bound, and
-//! the next entry is on its way while the last one syncs, if it is worth a flush of its own (decisions 0042 and 0043).
+//! the next entry is on its way while the last one syncs, if it is worth a flush of its own (decisions 0042, 0043 and 0045).
 
 use super::refuse::{not_leader, refused};
 use crate::node::{Node, Pending, ProposeError};
@@ -16,7 +16,7 @@ use farshore_wire::v1::{self, refused::Kind, server_frame::Frame};
 use openraft::AsyncRuntime;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Requests in one entry, inclusive.
 const BATCH: usize = farshore_meta::MAX_ENTRY_REQUESTS;
@@ -28,6 +28,9 @@ const IN_FLIGHT: usize = 2;
 /// Entries under way at once when those that follow are full; past it, requests wait in the queue. A flush takes all that came
 /// during the one before it.
 const FULL_IN_FLIGHT: usize = 4;
+/// After a flush of at least so long, in microseconds, the next entry does not wait for the last of the callers: the disk has
+/// nothing to do until it comes. What a shorter one costs is less than what one more entry does.
+const SLOW_FLUSH_US: u64 = 1_500;
 
 /// Requests that were taken out of the queue and have no entry yet, at most [`BATCH`].
 #[derive(Default)]
@@ -79,6 +82,10 @@ struct UnderWay {
     requests: usize,
     /// Most requests that waited or were under way at one time; a sixteenth is forgotten with each entry.
     callers: usize,
+    /// When the last of them set out, on the boot clock, in microseconds.
+    set_out: u64,
+    /// A slow flush has ended since, and the log has nothing to flush.
+    disk_rests: bool,
 }
 
 impl UnderWay {
@@ -89,17 +96,25 @@ impl UnderWay {
     /// Whether an entry with those that wait sets out now. Callers who were answered just now ask again soon: an entry that left
     /// with a few before them would have a flush to itself, and they would wait for the next but one.
     fn admits(&self, waiting: &Waiting) -> bool {
+        let enough = if self.disk_rests { (self.callers * 3).div_ceil(8) } else { self.callers.div_ceil(2) };
         match self.entries {
             0 => !waiting.requests.is_empty(),
-            entries if entries < IN_FLIGHT => waiting.requests.len() >= self.callers.div_ceil(2) || waiting.fill_an_entry(),
+            entries if entries < IN_FLIGHT => waiting.requests.len() >= enough || waiting.fill_an_entry(),
             entries => entries < FULL_IN_FLIGHT && waiting.fill_an_entry(),
         }
     }
 
-    fn sets_out(&mut self, requests: usize) {
+    fn sets_out(&mut self, now: u64, requests: usize) {
         self.entries += 1;
         self.requests += requests;
         self.callers -= self.callers.div_ceil(16);
+        self.set_out = now;
+        self.disk_rests = false;
+    }
+
+    /// The log has flushed all that it has.
+    fn flushed(&mut self, now: u64) {
+        self.disk_rests |= now.saturating_sub(self.set_out) >= SLOW_FLUSH_US;
     }
 
     fn ends(&mut self, requests: usize) {
@@ -141,11 +156,18 @@ struct Wanted {
     parent: Option<Ino>,
 }
 
-/// Empties the queue until the node is dropped.
-pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>) {
+/// When the log has nothing to flush any more, as it has none now.
+fn all_flushed<R: AsyncRuntime, S: Store>(node: &Weak<Node<R, S>>) -> Option<u64> {
+    let node = node.upgrade()?;
+    (node.log.flushed() == node.log.last()).then(|| node.host.boot_us())
+}
+
+/// Empties the queue until the node is dropped; `flushes` is notified at the end of each of the log's.
+pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: mpsc::Receiver<Queued>, flushes: Arc<Notify>) {
     let (back, mut ended) = mpsc::channel(FULL_IN_FLIGHT);
     let mut under_way = UnderWay::default();
     let mut waiting = Waiting::default();
+    let mut flush = std::pin::pin!(flushes.notified());
     loop {
         while waiting.room() > 0 {
             let Ok(next) = queue.try_recv() else { break };
@@ -158,13 +180,17 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
             tokio::select! {
                 biased;
                 Some(requests) = ended.recv() => under_way.ends(requests),
+                () = &mut flush => {
+                    flush.set(flushes.notified());
+                    all_flushed(&node).into_iter().for_each(|now| under_way.flushed(now));
+                }
                 taken = queue.recv_many(&mut waiting.requests, room), if room > 0 => if taken == 0 { return },
             }
             continue;
         }
         let Some(node) = node.upgrade() else { return };
         let (wanted, batch) = batch_of(waiting.take());
-        under_way.sets_out(wanted.len());
+        under_way.sets_out(node.host.boot_us(), wanted.len());
         let place = Place { requests: wanted.len(), back: back.clone() };
         for (session, ino) in wanted.iter().filter_map(|wanted| Some((wanted.session, wanted.number?))) {
             node.hub.open(session, ino);
@@ -300,6 +326,12 @@ mod tests {
         waiting
     }
 
+    const SET_OUT: u64 = 7;
+
+    fn under_way(entries: usize, callers: usize) -> UnderWay {
+        UnderWay { entries, requests: 1, callers, set_out: SET_OUT, disk_rests: false }
+    }
+
     #[test]
     fn an_entry_takes_what_fits_and_leaves_the_rest_counted() {
         let mut waiting = asking(5, BATCH_BYTES / 2);
@@ -314,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_second_entry_waits_for_half_of_the_callers() {
-        let admits = |entries, callers, waiting| UnderWay { entries, requests: 1, callers }.admits(&asking(waiting, 1));
+        let admits = |entries, callers, waiting| under_way(entries, callers).admits(&asking(waiting, 1));
         assert!(admits(0, 99, 1) && !admits(0, 0, 0), "nobody waits while nothing is under way");
         assert!(admits(1, 2, 1), "two lone callers do not wait for each other");
         assert!(!admits(1, 64, 31) && admits(1, 64, 32));
@@ -322,7 +354,25 @@ mod tests {
         assert!(!admits(IN_FLIGHT, 64, 64) && admits(IN_FLIGHT, 64, BATCH));
         assert!(!admits(FULL_IN_FLIGHT, 64, BATCH));
         let long = asking(2, BATCH_BYTES / 2);
-        assert!(UnderWay { entries: 1, requests: 1, callers: 64 }.admits(&long), "long requests fill an entry too");
+        assert!(under_way(1, 64).admits(&long), "long requests fill an entry too");
+    }
+
+    #[test]
+    fn after_a_slow_flush_the_last_of_the_callers_are_not_waited_for() {
+        let admits = |entries, waiting, took| {
+            let mut under_way = under_way(entries, 64);
+            under_way.flushed(SET_OUT + took);
+            under_way.admits(&asking(waiting, 1))
+        };
+        assert!(!admits(1, 23, SLOW_FLUSH_US) && admits(1, 24, SLOW_FLUSH_US));
+        assert!(!admits(1, 31, SLOW_FLUSH_US - 1), "the disk is soon done with one more");
+        assert!(!admits(IN_FLIGHT, 64, SLOW_FLUSH_US), "one is being applied, another one syncs");
+        assert!(!admits(1, 0, SLOW_FLUSH_US), "nobody waits");
+        let mut next = under_way(1, 64);
+        next.flushed(SET_OUT + SLOW_FLUSH_US);
+        next.sets_out(SET_OUT, 1);
+        next.ends(1);
+        assert!(!next.admits(&asking(29, 1)) && next.admits(&asking(30, 1)), "the next one has a flush before it again");
     }
 
     #[test]
@@ -332,7 +382,7 @@ mod tests {
         assert_eq!(under_way.callers, 256);
         for _ in 0..64 {
             under_way.sees(&asking(2, 1));
-            under_way.sets_out(2);
+            under_way.sets_out(0, 2);
             under_way.ends(2);
         }
         under_way.sees(&asking(2, 1));

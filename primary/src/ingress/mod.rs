@@ -19,7 +19,7 @@ use crate::node::Node;
 use farshore_meta::kv::Store;
 use openraft::AsyncRuntime;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Requests and queries that may wait, each; past it a session's stream is not read any further (law 27).
 const QUEUE: usize = 8192;
@@ -44,9 +44,9 @@ impl Ingress {
     }
 }
 
-/// Starts the tasks that empty the queues. They end when the node is dropped.
-pub fn spawn<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, queues: Queues) {
-    drop(R::spawn(batcher::run(Arc::downgrade(node), queues.requests)));
+/// Starts the tasks that empty the queues; `flushes` is notified at the end of each of the log's. They end when the node is dropped.
+pub fn spawn<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, queues: Queues, flushes: Arc<Notify>) {
+    drop(R::spawn(batcher::run(Arc::downgrade(node), queues.requests, flushes)));
     drop(R::spawn(reader::run(Arc::downgrade(node), queues.queries)));
 }
 
