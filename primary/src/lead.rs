@@ -53,26 +53,25 @@ pub(crate) struct Asking {
     nearest: Mutex<Nearest>,
 }
 
-/// The voters whose answers were enough when all were asked.
+/// Who made a majority when all were asked, this node included.
 #[derive(Default)]
 struct Nearest {
-    peers: BTreeSet<u64>,
-    /// On the boot clock, in microseconds: they are asked alone before.
+    voters: BTreeSet<u64>,
+    /// On the boot clock, in microseconds: the others among them are asked alone before.
     until: u64,
 }
 
 impl Asking {
-    /// The voters who are asked first, of `others`: all of them where those who answered first do not make a majority with `own`.
-    fn first(&self, now: u64, own: u64, membership: &StoredMembership, others: &BTreeSet<u64>) -> BTreeSet<u64> {
+    /// The voters who are asked first, of `others`: all of them where those who answered first are no majority any more.
+    fn first(&self, now: u64, membership: &StoredMembership, others: &BTreeSet<u64>) -> BTreeSet<u64> {
         let nearest = self.nearest.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_own = nearest.peers.iter().copied().chain([own]).collect();
-        let enough = now < nearest.until && is_quorum(membership, &with_own);
-        if enough { nearest.peers.intersection(others).copied().collect() } else { others.clone() }
+        let enough = now < nearest.until && is_quorum(membership, &nearest.voters);
+        if enough { nearest.voters.intersection(others).copied().collect() } else { others.clone() }
     }
 
-    /// All were asked, and these answered first.
-    fn answered(&self, now: u64, peers: BTreeSet<u64>) {
-        *self.nearest.lock().unwrap_or_else(PoisonError::into_inner) = Nearest { peers, until: now + NEAREST_US };
+    /// All were asked, and these are the majority that answered first, this node included.
+    fn answered(&self, now: u64, voters: BTreeSet<u64>) {
+        *self.nearest.lock().unwrap_or_else(PoisonError::into_inner) = Nearest { voters, until: now + NEAREST_US };
     }
 }
 
@@ -108,22 +107,22 @@ impl<R: AsyncRuntime, S: Store> Node<R, S> {
             }
         };
         let others: BTreeSet<u64> = membership.voter_ids().filter(|voter| *voter != own).collect();
-        let first = self.asking.first(now, own, membership, &others);
+        let first = self.asking.first(now, membership, &others);
         let mut later: Vec<u64> = others.difference(&first).copied().collect();
         let mut answers: FuturesUnordered<_> = first.into_iter().map(ask).collect();
         let mut confirmed = BTreeSet::from([own]);
         while !is_quorum(membership, &confirmed) {
-            let patience = if later.is_empty() { ASK } else { FIRST };
-            match R::timeout(patience, answers.next()).await {
-                Ok(Some((id, Some(true)))) => drop(confirmed.insert(id)),
-                Ok(Some((_, Some(false)))) => return false,
+            let answer =
+                if later.is_empty() { answers.next().await } else { R::timeout(FIRST, answers.next()).await.ok().flatten() };
+            match answer {
+                Some((id, Some(true))) => drop(confirmed.insert(id)),
+                Some((_, Some(false))) => return false,
                 _ if !later.is_empty() => answers.extend(later.drain(..).map(ask)),
-                Ok(Some((_, None))) => {}
-                Ok(None) | Err(_) => return false,
+                Some((_, None)) => {}
+                None => return false,
             }
         }
         if later.is_empty() {
-            confirmed.remove(&own);
             self.asking.answered(now, confirmed);
         }
         true
@@ -197,16 +196,16 @@ mod tests {
         let asking = Asking::default();
         let first = |now, membership: &StoredMembership| {
             let others = membership.voter_ids().filter(|id| *id != 1).collect();
-            asking.first(now, 1, membership, &others).into_iter().collect::<Vec<_>>()
+            asking.first(now, membership, &others).into_iter().collect::<Vec<_>>()
         };
         assert_eq!(first(0, &three), [2, 3], "nobody has answered yet");
-        asking.answered(5, BTreeSet::from([3]));
+        asking.answered(5, BTreeSet::from([1, 3]));
         assert_eq!((first(5, &three), first(4 + NEAREST_US, &three)), (vec![3], vec![3]));
         assert_eq!(first(5 + NEAREST_US, &three), [2, 3], "another one may be nearer by now");
         assert_eq!(first(5, &five), [2, 3, 4, 5], "there are more voters since");
         assert_eq!(first(5, &voters([&[1, 2, 4]])), [2, 4], "who answered votes no longer");
         assert_eq!(first(5, &voters([&[1, 2, 3], &[1, 4, 5]])), [2, 3, 4, 5], "of one set, not of the other");
-        asking.answered(5, BTreeSet::from([3, 5]));
+        asking.answered(5, BTreeSet::from([1, 3, 5]));
         assert_eq!((first(5, &five), first(5, &three)), (vec![3, 5], vec![3]));
     }
 

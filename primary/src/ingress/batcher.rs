@@ -114,7 +114,7 @@ impl UnderWay {
 
     /// The log has flushed all that it has.
     fn flushed(&mut self, now: u64) {
-        self.disk_rests |= now.saturating_sub(self.set_out) >= SLOW_FLUSH_US;
+        self.disk_rests = now.saturating_sub(self.set_out) >= SLOW_FLUSH_US;
     }
 
     fn ends(&mut self, requests: usize) {
@@ -156,7 +156,7 @@ struct Wanted {
     parent: Option<Ino>,
 }
 
-/// When the log has nothing to flush any more, as it has none now.
+/// What time it is, if the log has flushed all that it has.
 fn all_flushed<R: AsyncRuntime, S: Store>(node: &Weak<Node<R, S>>) -> Option<u64> {
     let node = node.upgrade()?;
     (node.log.flushed() == node.log.last()).then(|| node.host.boot_us())
@@ -182,7 +182,9 @@ pub async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>, mut queue: m
                 Some(requests) = ended.recv() => under_way.ends(requests),
                 () = &mut flush => {
                     flush.set(flushes.notified());
-                    all_flushed(&node).into_iter().for_each(|now| under_way.flushed(now));
+                    if let Some(now) = all_flushed(&node) {
+                        under_way.flushed(now);
+                    }
                 }
                 taken = queue.recv_many(&mut waiting.requests, room), if room > 0 => if taken == 0 { return },
             }
