@@ -5,6 +5,7 @@ mod support;
 
 use farshore_meta::kv::{KvRead, KvWrite, Lmdb, MAX_KEY_LENGTH, Memory, Space, Store};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 use support::{Either, on_both, rows};
 
 fn put(store: &impl Store, space: Space, keys: &[&str]) {
@@ -176,14 +177,93 @@ fn a_dropped_replacement_leaves_nothing_also_after_a_restart() {
     assert!(bytes < 150 << 20, "{bytes}");
 }
 
+/// A key in each of LMDB's databases. The first holds the transaction's number, each other one that of the last that put it.
+const EVERYWHERE: [(Space, &[u8]); 6] = [
+    (Space::Local, b"l"),
+    (Space::Shared, b"a"),
+    (Space::Shared, b"e"),
+    (Space::Shared, b"i"),
+    (Space::Shared, b"s"),
+    (Space::Undo, b"u"),
+];
+
+/// What the place holds after the transaction `number`.
+fn held(place: usize, number: u64) -> u64 {
+    let others = EVERYWHERE.len() as u64 - 1;
+    let turn = place as u64 % others;
+    if place == 0 { number } else { (number + others - turn) / others * others + turn - others }
+}
+
+fn number_of(kv: &dyn KvRead) -> u64 {
+    let found = EVERYWHERE.map(|(space, key)| u64::from_le_bytes(kv.get(space, key).unwrap().unwrap().try_into().unwrap()));
+    let expected: Vec<u64> = (0..EVERYWHERE.len()).map(|place| held(place, found[0])).collect();
+    assert_eq!(found.as_slice(), expected, "parts of several transactions are seen");
+    assert_eq!(Space::ALL.map(|space| rows(kv, space).len()), [4, 1, 1]);
+    found[0]
+}
+
+fn put_number(kv: &mut dyn KvWrite, number: u64, all: bool) {
+    for (place, (space, key)) in EVERYWHERE.iter().enumerate() {
+        if all || held(place, number) == number {
+            kv.put(*space, key, &held(place, number).to_le_bytes()).unwrap();
+        }
+    }
+}
+
+/// However rows reach the file, a reader sees whole transactions, all of them up to one, and never an older one than before.
+#[test]
+fn readers_see_whole_transactions_while_they_are_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Lmdb::open(directory.path()).unwrap();
+    const FIRST: u64 = 10;
+    const LAST: u64 = 3000;
+    let done = AtomicU64::new(FIRST);
+    let mut kv = store.write().unwrap();
+    put_number(&mut *kv, FIRST, true);
+    kv.commit().unwrap();
+    std::thread::scope(|scope| {
+        for ahead in [false, true] {
+            let (store, done) = (store.clone(), &done);
+            scope.spawn(move || {
+                let mut seen = 0;
+                while seen < LAST {
+                    let committed = done.load(Ordering::Acquire);
+                    let number = number_of(&*if ahead { store.read_through() } else { store.read() }.unwrap());
+                    assert!(number >= seen.max(committed), "{number} after {seen}, {committed} was committed");
+                    seen = number;
+                }
+            });
+        }
+        for number in FIRST + 1..=LAST {
+            let mut kv = match number % 512 {
+                7 => store.write().unwrap(),
+                8 => store.replace().unwrap(),
+                _ => store.write_light().unwrap(),
+            };
+            if number % 512 != 8 {
+                assert_eq!(number_of(&*kv), number - 1, "a writer sees what the last one wrote");
+            }
+            put_number(&mut *kv, number, number % 512 == 8);
+            kv.commit().unwrap();
+            done.store(number, Ordering::Release);
+        }
+    });
+    drop(store);
+    let again = Lmdb::open(directory.path()).unwrap();
+    assert_eq!(number_of(&*again.read().unwrap()), LAST, "what was not stored yet is, when the store is closed");
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Put(u8, u8),
     PutAbsent(u8, u8),
     Delete(u8),
     Clear,
-    Commit,
-    Drop,
+    /// What the next transaction is: a light one.
+    Commit(bool),
+    Drop(bool),
+    /// What is not stored yet is stored.
+    Store,
     Scan(u8, Option<u8>, bool),
 }
 
@@ -193,32 +273,37 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Action::PutAbsent(key % 32, value)),
         4 => any::<u8>().prop_map(|key| Action::Delete(key % 32)),
         1 => Just(Action::Clear),
-        2 => Just(Action::Commit),
-        1 => Just(Action::Drop),
+        4 => any::<bool>().prop_map(Action::Commit),
+        1 => any::<bool>().prop_map(Action::Drop),
+        1 => Just(Action::Store),
         4 => (any::<u8>(), any::<Option<u8>>(), any::<bool>()).prop_map(|(from, to, back)| Action::Scan(from % 32, to.map(|to| to % 32), back)),
     ]
 }
 
 /// Keys in order of their numbers, on both sides of those that LMDB keeps in databases of their own, and among them.
-fn key(number: u8) -> [u8; 2] {
-    [b"hijrstuv"[usize::from(number / 4)], number % 4]
+fn key(number: u8) -> Vec<u8> {
+    match number / 4 {
+        // Entries of two directories.
+        0 => [b'e', [8, 9][usize::from(number / 2 % 2)], 1, number % 2].to_vec(),
+        first => [b"ehijrstv"[usize::from(first)], number % 4].to_vec(),
+    }
 }
 
 fn scanned(kv: &dyn KvRead, from: u8, to: Option<u8>, back: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
     let (from, to) = (key(from), to.map(key));
-    let to = to.as_ref().map(|to| to.as_slice());
+    let to = to.as_deref();
     let rows = if back { kv.scan_back(Space::Shared, &from, to) } else { kv.scan(Space::Shared, &from, to) };
     rows.unwrap().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn both_stores_answer_alike(actions in prop::collection::vec(action(), 1..120)) {
         let directory = std::sync::Arc::new(tempfile::tempdir().unwrap());
         let stores = [Either::Memory(Memory::new()), Either::Lmdb(Lmdb::open(directory.path()).unwrap(), directory.clone())];
-        let open = || stores.each_ref().map(|store| store.write().unwrap());
-        let mut writes: [Box<dyn KvWrite>; 2] = open();
+        let open = |light| stores.each_ref().map(|store| if light { store.write_light() } else { store.write() }.unwrap());
+        let mut writes: [Box<dyn KvWrite>; 2] = open(true);
         for action in actions {
             match action {
                 Action::Put(number, value) => writes.iter_mut().for_each(|kv| kv.put(Space::Shared, &key(number), &[value]).unwrap()),
@@ -228,14 +313,15 @@ proptest! {
                 }
                 Action::Delete(number) => writes.iter_mut().for_each(|kv| kv.delete(Space::Shared, &key(number)).unwrap()),
                 Action::Clear => writes.iter_mut().for_each(|kv| kv.clear(Space::Shared).unwrap()),
-                Action::Commit => {
+                Action::Commit(light) => {
                     writes.into_iter().for_each(|kv| kv.commit().unwrap());
-                    writes = open();
+                    writes = open(light);
                 }
-                Action::Drop => {
+                Action::Drop(light) => {
                     drop(writes);
-                    writes = open();
+                    writes = open(light);
                 }
+                Action::Store => stores.iter().for_each(|store| drop(store.read_through().unwrap())),
                 Action::Scan(from, to, back) => {
                     let [memory, lmdb] = writes.each_ref().map(|kv| scanned(&**kv, from, to, back));
                     prop_assert_eq!(memory, lmdb);

@@ -96,6 +96,7 @@ async fn run<R: AsyncRuntime, S: Store>(node: Weak<Node<R, S>>) {
 }
 
 async fn round<R: AsyncRuntime, S: Store>(node: &Arc<Node<R, S>>, memory: &mut Memory) -> Result<(), Broken> {
+    node.store.check()?;
     keep_disk(node, memory).await?;
     let now = node.host.boot_us();
     node.alive(Component::Duties);

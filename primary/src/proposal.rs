@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// Version of the proposal's encoding.
 const VERSION: u8 = 1;
+/// Position of [`Proposal::Mirrored`], the second.
+const MIRRORED: u8 = 1;
 /// Position of [`Proposal::ResetCommit`] among the variants; a test holds it there.
 const RESET_COMMIT: u8 = 8;
 
@@ -67,6 +69,12 @@ impl Proposal {
     /// Whether these are the bytes of a [`Proposal::ResetCommit`], which has a transaction of its own.
     pub fn is_reset_commit(bytes: &[u8]) -> bool {
         bytes.first() == Some(&VERSION) && bytes.get(1) == Some(&RESET_COMMIT)
+    }
+
+    /// Whether these are the bytes of a shared entry, [`Proposal::Shared`] or [`Proposal::Mirrored`], which changes as much as requests
+    /// may and no more. What moves or removes a whole state does not fit into memory.
+    pub fn is_entry(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&VERSION) && bytes.get(1).is_some_and(|variant| *variant <= MIRRORED)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Proposal, ProposalError> {
@@ -128,6 +136,24 @@ mod tests {
         assert!(Proposal::is_reset_commit(&commit));
         assert!(!Proposal::is_reset_commit(&Proposal::Diverged { index: LogIndex(8) }.encode()));
         assert!(!Proposal::is_reset_commit(&[]));
+    }
+
+    #[test]
+    fn entries_are_told_from_what_may_change_a_whole_state() {
+        let (lineage, snapshot) = (Lineage::default(), [3; 16]);
+        let shared = Proposal::Shared(vec![7]);
+        let mirrored = Proposal::Mirrored {
+            index: LogIndex(5),
+            previous: Chain([9; 32]),
+            epoch: EpochId { number: 2, cluster: ClusterId(1) },
+            canonical: vec![1],
+        };
+        let rewind = Proposal::Rewind { to: LogIndex(4), lineage: lineage.clone() };
+        let rows = Proposal::ResetRows { snapshot, rows: vec![] };
+        let others = [Proposal::Follow { lineage }, rewind, rows, Proposal::ResetCommit { snapshot }];
+        assert!([shared, mirrored].iter().all(|proposal| Proposal::is_entry(&proposal.encode())));
+        assert!(!others.iter().any(|proposal| Proposal::is_entry(&proposal.encode())));
+        assert!(!Proposal::is_entry(&[]) && !Proposal::is_entry(&[VERSION + 1, 0]));
     }
 
     #[test]

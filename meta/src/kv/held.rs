@@ -7,8 +7,7 @@ use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-/// Rows held back until they are asked for: a row that is written again and again is stored once, and all of them in
-/// order of keys. A row that is absent, `None`, is to be deleted.
+/// Rows held back: one that is written again and again is stored once. A row that is absent, `None`, is to be deleted.
 #[derive(Default)]
 pub(super) struct Held(IndexMap<Vec<u8>, Option<Vec<u8>>, FixedState>);
 
@@ -37,17 +36,21 @@ impl Held {
         self.0.clear();
     }
 
-    /// The keys that `inside` takes, in order.
-    pub fn rows(&self, inside: impl Fn(&[u8]) -> bool) -> Vec<Written<'_>> {
-        let held = self.0.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
-        let mut rows: Vec<_> = held.filter(|(key, _)| inside(key)).collect();
-        rows.sort_unstable_by_key(|(key, _)| *key);
-        rows
+    /// In no order.
+    pub fn rows(&self) -> impl Iterator<Item = Written<'_>> {
+        self.0.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 }
 
 /// A key that was written, and its value; `None`: it was deleted.
 pub(crate) type Written<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Rows that were written, the newest first, become those that count, in order of keys.
+pub(super) fn newest(mut rows: Vec<Written<'_>>) -> Vec<Written<'_>> {
+    rows.sort_by_key(|(key, _)| *key);
+    rows.dedup_by_key(|(key, _)| *key);
+    rows
+}
 
 /// Stored rows with `written` ones over them; both come in one order of keys, `Less` for the smallest first.
 pub(crate) fn over<'a>(

@@ -4,26 +4,26 @@
 //!
 //! The kernel reads single pages and not their neighbours: of a state that is larger than the memory they would only push out
 //! what is needed. Whoever reads all of it has them read ahead. It runs unsynced (`NO_SYNC`): the log and the checkpoints are the truth, and whoever opens the directory decides by
-//! boot id and chain whether to believe it. Changed pages go to the disk [steadily](super::steady). Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
+//! boot id and chain whether to believe it. What somebody waits for is kept in [the front](super::front) first. Changed pages go to the disk [steadily](super::steady). Without `WRITE_MAP`, so that a stray pointer cannot write into the state.
 //! There are two sets of these databases, and a row that says which one is the state: another state is put into the spare one, in
 //! many transactions, and becomes the state in the last.
 //!
 //! LMDB must not open one environment twice in a process; heed refuses a second [`Lmdb::open`] of a path.
 
-use super::ahead::{Ahead, will_need};
-use super::held::{Held, Written, over};
+use super::front::{Front, Light, Rows, Settler};
+use super::held::newest;
 use super::steady::Steady;
-use super::tables::{INODES, TABLES, parts, space_of, table_of};
-use super::{Bounds, KvRead, KvWrite, Row, Space, StorageError, Store, bounds, check_key};
+use super::tables::{TABLES, space_of};
+use super::view::Reader;
+use super::writer::{Replacement, Writer};
+use super::{KvRead, KvWrite, Space, StorageError, Store};
 use heed::types::Bytes;
-use heed::{AnyTls, CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
-use std::cmp::Ordering;
-use std::ops::Bound;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Address space for the state; a limit, not an allocation.
-const MAP_SIZE: usize = 1 << 40;
+pub(super) const MAP_SIZE: usize = 1 << 40;
 /// Concurrent read transactions; one more is a storage error.
 const MAX_READERS: u32 = 1024;
 /// The databases; the first three are the spaces.
@@ -33,13 +33,9 @@ const SPARE_NAMES: [&str; TABLES] = ["shared.1", "undo.1", "local.1", "entries.1
 /// The database whose one row says which set is the state; without the row it is the first.
 const CHOICE: &str = "choice";
 const CHOSEN: &[u8] = b"chosen";
-/// Bytes of rows in one transaction of a state that replaces another, about.
-const PART: usize = 16 << 20;
-/// Inodes that a transaction holds back at most.
-const MAX_HELD: usize = 8192;
 
 type Table = Database<'static, Bytes, Bytes>;
-type Tables = [Table; TABLES];
+pub(super) type Tables = [Table; TABLES];
 
 /// Pages of a database that hold rows; freed ones lie in the file besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +48,54 @@ pub struct Pages {
 /// The store on disk.
 #[derive(Clone)]
 pub struct Lmdb {
-    env: Env<WithoutTls>,
+    /// Before the environment, which its thread uses.
+    settler: Arc<Settler>,
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub env: Env<WithoutTls>,
     sets: [Tables; 2],
     choice: Table,
-    /// The set that is the state. Held while a read transaction begins, and while the last one of a replacement is committed.
-    chosen: Arc<RwLock<usize>>,
-    pub(super) steady: Arc<Steady>,
+    /// Held while a read transaction begins: what is stored and what is not are of one moment.
+    seen: RwLock<Seen>,
+    /// One transaction of a node's writes at a time. Whoever has it may take the two locks below, and whoever has one of those
+    /// takes those behind it alone.
+    writing: Mutex<()>,
+    /// The front is stored by one at a time.
+    pub settling: Mutex<()>,
+    pub steady: Steady,
+}
+
+/// What readers see.
+struct Seen {
+    /// The set that is the state.
+    chosen: usize,
+    /// What is committed and not stored in it.
+    front: Front,
 }
 
 /// LMDB's file in its directory.
 const FILE: &str = "data.mdb";
 
-fn backend(error: heed::Error) -> StorageError {
+pub(super) fn backend(error: heed::Error) -> StorageError {
     StorageError::Backend(error.to_string())
 }
 
 impl Lmdb {
     /// Opens or creates the store in an existing directory. Fails if this process has it open already.
     pub fn open(directory: &Path) -> Result<Lmdb, StorageError> {
+        let steady = |file: &Path| Steady::over(file).map_err(|error| StorageError::Backend(error.to_string()));
+        Lmdb::open_with(directory, MAP_SIZE, steady)
+    }
+
+    pub(super) fn open_with(
+        directory: &Path,
+        map_size: usize,
+        steady: impl FnOnce(&Path) -> Result<Steady, StorageError>,
+    ) -> Result<Lmdb, StorageError> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(MAP_SIZE).max_readers(MAX_READERS).max_dbs(2 * TABLES as u32 + 1);
+        options.map_size(map_size).max_readers(MAX_READERS).max_dbs(2 * TABLES as u32 + 1);
         // SAFETY: NO_SYNC is meant, see above; the directory belongs to this node alone, and heed guards against a
         // second environment on it in this process.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::NO_READ_AHEAD).open(directory) }.map_err(backend)?;
@@ -98,25 +122,23 @@ impl Lmdb {
         // What a replacement that never ended has left.
         clear(&sets[1 - chosen], &mut txn)?;
         txn.commit().map_err(backend)?;
-        let steady = Steady::over(&directory.join(FILE)).map_err(|error| StorageError::Backend(error.to_string()))?;
-        Ok(Lmdb { env, sets, choice, chosen: Arc::new(RwLock::new(chosen)), steady: Arc::new(steady) })
-    }
-
-    fn chosen(&self) -> RwLockReadGuard<'_, usize> {
-        self.chosen.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reader(&self) -> Result<Reader<'_>, StorageError> {
-        let chosen = self.chosen();
-        let txn = self.env.read_txn().map_err(backend)?;
-        Ok(Reader { txn, tables: &self.sets[*chosen], ahead: false })
+        let inner = Arc::new(Inner {
+            env,
+            sets,
+            choice,
+            seen: RwLock::new(Seen { chosen, front: Front::default() }),
+            writing: Mutex::default(),
+            settling: Mutex::default(),
+            steady: steady(&directory.join(FILE))?,
+        });
+        let settler = Settler::of(inner.clone()).map_err(|error| StorageError::Backend(error.to_string()))?;
+        Ok(Lmdb { settler: Arc::new(settler), inner })
     }
 
     /// What each database takes, by its name and space.
     pub fn pages(&self) -> Result<Vec<(&'static str, Space, Pages)>, StorageError> {
-        let chosen = self.chosen();
-        let txn = self.env.read_txn().map_err(backend)?;
-        let all = NAMES.into_iter().zip(&self.sets[*chosen]).enumerate();
+        let Reader { txn, tables, .. } = self.inner.reader()?;
+        let all = NAMES.into_iter().zip(tables).enumerate();
         all.map(|(at, (name, table))| {
             let stat = table.stat(&txn).map_err(backend)?;
             let count = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
@@ -126,361 +148,119 @@ impl Lmdb {
     }
 }
 
+impl Inner {
+    fn seen(&self) -> RwLockReadGuard<'_, Seen> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen_mut(&self) -> RwLockWriteGuard<'_, Seen> {
+        self.seen.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn reader(&self) -> Result<Reader<'_>, StorageError> {
+        let seen = self.seen();
+        let txn = self.env.read_txn().map_err(backend)?;
+        Ok(Reader { txn, tables: &self.sets[seen.chosen], front: seen.front.clone(), ahead: false })
+    }
+
+    /// Lays one more transaction's rows over the others.
+    pub fn lay(&self, rows: Rows) -> Front {
+        let mut seen = self.seen_mut();
+        seen.front.lay(rows);
+        seen.front.clone()
+    }
+
+    pub fn front(&self) -> Front {
+        self.seen().front.clone()
+    }
+
+    /// Stores the front, as far as it goes when this begins. Readers see the same before and after.
+    pub fn settle(&self) -> Result<(), StorageError> {
+        let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.front().is_empty() {
+            return Ok(());
+        }
+        // The set is another one if a replacement was committed before this transaction began.
+        let txn = self.env.write_txn().map_err(backend)?;
+        let (tables, front) = {
+            let seen = self.seen();
+            (&self.sets[seen.chosen], seen.front.clone())
+        };
+        let mut writer = Writer::new(txn, tables, &self.steady, None);
+        for table in 0..TABLES {
+            writer.store(table, newest(front.newest_first().flat_map(|rows| rows[table].rows()).collect()))?;
+        }
+        Box::new(writer).commit()?;
+        let forgotten = self.seen_mut().front.forget(&front);
+        drop(forgotten);
+        Ok(())
+    }
+
+    /// The other set, which `txn` has filled, becomes the state; what was one has no rows from now on.
+    pub fn choose(&self, other: usize, mut txn: RwTxn<'_>) -> Result<(), StorageError> {
+        clear(&self.sets[1 - other], &mut txn)?;
+        self.choice.put(&mut txn, CHOSEN, &[other as u8]).map_err(backend)?;
+        let mut seen = self.seen_mut();
+        txn.commit().map_err(backend)?;
+        *seen = Seen { chosen: other, front: Front::default() };
+        self.steady.changed();
+        Ok(())
+    }
+}
+
 /// Removes all rows of a set.
-fn clear(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StorageError> {
+pub(super) fn clear(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StorageError> {
     tables.iter().try_for_each(|table| table.clear(txn).map_err(backend))
+}
+
+impl Lmdb {
+    /// The only one who writes, from now on.
+    fn writing(&self) -> Result<MutexGuard<'_, ()>, StorageError> {
+        let writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        Ok(writing)
+    }
 }
 
 impl Store for Lmdb {
     fn read(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
-        Ok(Box::new(self.reader()?))
+        Ok(Box::new(self.inner.reader()?))
     }
 
+    /// Sees what is stored alone: a checkpoint, behind which the log may go, is never ahead of the file.
     fn read_through(&self) -> Result<Box<dyn KvRead + '_>, StorageError> {
-        Ok(Box::new(Reader { ahead: true, ..self.reader()? }))
+        self.inner.settle()?;
+        Ok(Box::new(Reader { ahead: true, front: Front::default(), ..self.inner.reader()? }))
     }
 
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
-        self.steady.check()?;
-        let txn = self.env.write_txn().map_err(backend)?;
-        let tables = &self.sets[*self.chosen()];
-        Ok(Box::new(Writer { txn, tables, steady: &self.steady, last: Default::default(), held: Held::default() }))
+        let (inner, writing) = (&*self.inner, self.writing()?);
+        inner.settle()?;
+        let txn = inner.env.write_txn().map_err(backend)?;
+        let tables = &inner.sets[inner.seen().chosen];
+        Ok(Box::new(Writer::new(txn, tables, &inner.steady, Some(writing))))
+    }
+
+    fn write_light(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        let writing = self.writing()?;
+        if self.inner.front().is_full() {
+            self.inner.settle()?;
+        }
+        Ok(Box::new(Light::new(&self.inner, &self.settler, writing)?))
     }
 
     fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
-        self.steady.check()?;
-        let mut txn = self.env.write_txn().map_err(backend)?;
-        let spare = 1 - *self.chosen();
-        let tables = &self.sets[spare];
+        let (inner, writing) = (&*self.inner, self.writing()?);
+        inner.settle()?;
+        let mut txn = inner.env.write_txn().map_err(backend)?;
+        let spare = 1 - inner.seen().chosen;
+        let tables = &inner.sets[spare];
         clear(tables, &mut txn)?;
-        Ok(Box::new(Replacement {
-            store: self,
-            spare,
-            writer: Some(Writer { txn, tables, steady: &self.steady, last: Default::default(), held: Held::default() }),
-            bytes: 0,
-        }))
-    }
-}
-
-fn get<'a>(tables: &Tables, txn: &'a RoTxn<'_, AnyTls>, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-    // LMDB calls a key of a wrong length an error; here it is one that no row has.
-    if check_key(key).is_err() { Ok(None) } else { tables[table_of(space, key)].get(txn, key).map_err(backend) }
-}
-
-type Rows<'a> = Box<dyn Iterator<Item = Row<'a>> + 'a>;
-
-fn scan<'a>(
-    tables: &Tables,
-    txn: &'a RoTxn<'_, AnyTls>,
-    space: Space,
-    from: &[u8],
-    to: Option<&[u8]>,
-) -> Result<Rows<'a>, StorageError> {
-    let mut rows: Option<Rows> = None;
-    for (table, from, to) in parts(space, from, to) {
-        let Some(range) = bounds(from, to) else { continue };
-        let more = tables[table].range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend));
-        rows = Some(behind(rows, more));
-    }
-    Ok(rows.unwrap_or_else(|| Box::new(std::iter::empty())))
-}
-
-fn scan_back<'a>(
-    tables: &Tables,
-    txn: &'a RoTxn<'_, AnyTls>,
-    space: Space,
-    from: &[u8],
-    to: Option<&[u8]>,
-) -> Result<Rows<'a>, StorageError> {
-    let mut rows: Option<Rows> = None;
-    for (table, from, to) in parts(space, from, to).rev() {
-        let Some(range) = bounds(from, to) else { continue };
-        let more = tables[table].rev_range(txn, &unbound_empty(range)).map_err(backend)?.map(|row| row.map_err(backend));
-        rows = Some(behind(rows, more));
-    }
-    Ok(rows.unwrap_or_else(|| Box::new(std::iter::empty())))
-}
-
-/// One database's rows, or behind those of another.
-fn behind<'a>(rows: Option<Rows<'a>>, more: impl Iterator<Item = Row<'a>> + 'a) -> Rows<'a> {
-    match rows {
-        Some(rows) => Box::new(rows.chain(more)),
-        None => Box::new(more),
-    }
-}
-
-/// LMDB refuses to seek to an empty key: from the empty key means from the first.
-fn unbound_empty(range: Bounds<'_>) -> Bounds<'_> {
-    match range {
-        (Bound::Included([]), to) => (Bound::Unbounded, to),
-        range => range,
-    }
-}
-
-/// A transaction of any kind, as its reads need it.
-trait View {
-    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError>;
-
-    /// What it holds back, of inodes.
-    fn held(&self) -> Option<&Held> {
-        None
+        Ok(Box::new(Replacement::new(inner, spare, Writer::new(txn, tables, &inner.steady, Some(writing)))))
     }
 
-    /// Whether what lies around the rows of a scan is read as well.
-    fn reads_ahead(&self) -> bool {
-        false
-    }
-}
-
-impl<T: View> KvRead for T {
-    fn get<'a>(&'a self, space: Space, key: &[u8]) -> Result<Option<&'a [u8]>, StorageError> {
-        let (tables, txn) = self.view()?;
-        match self.held().filter(|_| table_of(space, key) == INODES).and_then(|held| held.get(key)) {
-            Some(held) => Ok(held),
-            None => get(tables, txn, space, key),
-        }
-    }
-
-    fn scan<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        let (tables, txn) = self.view()?;
-        let rows = over(scan(tables, txn, space, from, to)?, held_rows(self, space, from, to), Ordering::Less);
-        if !self.reads_ahead() {
-            return Ok(rows);
-        }
-        let mut ahead = Ahead::new(will_need);
-        Ok(Box::new(rows.inspect(move |row| row.iter().for_each(|(key, _)| ahead.at(key.as_ptr().expose_provenance())))))
-    }
-
-    fn scan_back<'a>(
-        &'a self,
-        space: Space,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Box<dyn Iterator<Item = Row<'a>> + 'a>, StorageError> {
-        let (tables, txn) = self.view()?;
-        let mut held = held_rows(self, space, from, to);
-        held.reverse();
-        Ok(over(scan_back(tables, txn, space, from, to)?, held, Ordering::Greater))
-    }
-}
-
-/// What is held back of a range, in order of keys.
-fn held_rows<'a>(view: &'a impl View, space: Space, from: &[u8], to: Option<&[u8]>) -> Vec<Written<'a>> {
-    let Some(held) = view.held().filter(|held| held.len() > 0) else { return vec![] };
-    match parts(space, from, to).find(|(table, ..)| *table == INODES) {
-        Some((_, from, to)) if bounds(from, to).is_some() => held.rows(|key| from <= key && to.is_none_or(|to| key < to)),
-        _ => vec![],
-    }
-}
-
-struct Reader<'s> {
-    txn: RoTxn<'s, WithoutTls>,
-    tables: &'s Tables,
-    ahead: bool,
-}
-
-impl View for Reader<'_> {
-    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
-        Ok((self.tables, &self.txn))
-    }
-
-    fn reads_ahead(&self) -> bool {
-        self.ahead
-    }
-}
-
-struct Writer<'s> {
-    txn: RwTxn<'s>,
-    tables: &'s Tables,
-    steady: &'s Steady,
-    /// No key of a database lies behind this one; `None`: not looked at yet. Empty: it has no keys.
-    last: [Option<Vec<u8>>; TABLES],
-    /// Inodes to be written: a directory's changes with each of its names.
-    held: Held,
-}
-
-impl View for Writer<'_> {
-    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
-        Ok((self.tables, &self.txn))
-    }
-
-    fn held(&self) -> Option<&Held> {
-        Some(&self.held)
-    }
-}
-
-impl Writer<'_> {
-    /// Writes what is held back.
-    fn settle(&mut self) -> Result<(), StorageError> {
-        let held = std::mem::take(&mut self.held);
-        for (key, value) in held.rows(|_| true) {
-            match value {
-                Some(value) => self.put_into(INODES, key, value)?,
-                None => self.tables[INODES].delete(&mut self.txn, key).map(drop).map_err(backend)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn hold(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StorageError> {
-        if self.held.len() >= MAX_HELD {
-            self.settle()?;
-        }
-        self.held.set(key, value);
-        Ok(())
-    }
-
-    fn put_into(&mut self, table: usize, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        if self.is_last(table, key)? {
-            return self.append(table, key, value);
-        }
-        self.tables[table].put(&mut self.txn, key, value).map_err(backend)
-    }
-
-    /// Puts a key that is the last one.
-    fn append(&mut self, table: usize, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        self.tables[table].put_with_flags(&mut self.txn, PutFlags::APPEND, key, value).map_err(backend)
-    }
-
-    /// Whether the key lies behind all others of its database; it is taken for put from now on.
-    fn is_last(&mut self, table: usize, key: &[u8]) -> Result<bool, StorageError> {
-        if self.last[table].is_none() {
-            let last = self.tables[table].last(&self.txn).map_err(backend)?;
-            self.last[table] = Some(last.map_or(Vec::new(), |(key, _)| key.to_vec()));
-        }
-        let last = self.last[table].get_or_insert_default();
-        let is_last = key > last.as_slice();
-        if is_last {
-            last.clear();
-            last.extend_from_slice(key);
-        }
-        Ok(is_last)
-    }
-}
-
-/// Another state in the making, in the spare set.
-struct Replacement<'s> {
-    store: &'s Lmdb,
-    spare: usize,
-    /// `None` only while one part's transaction follows the other, and after a failure of that.
-    writer: Option<Writer<'s>>,
-    /// Of rows in this part.
-    bytes: usize,
-}
-
-impl View for Replacement<'_> {
-    fn view(&self) -> Result<(&Tables, &RoTxn<'_, AnyTls>), StorageError> {
-        self.writer.as_ref().ok_or_else(broken)?.view()
-    }
-
-    fn held(&self) -> Option<&Held> {
-        self.writer.as_ref().map(|writer| &writer.held)
-    }
-}
-
-impl<'s> Replacement<'s> {
-    fn writer(&mut self) -> Result<&mut Writer<'s>, StorageError> {
-        self.writer.as_mut().ok_or_else(broken)
-    }
-
-    /// The writer of this part, with everything put; none of the next one is there yet.
-    fn end_part(&mut self) -> Result<Writer<'s>, StorageError> {
-        let mut part = self.writer.take().ok_or_else(broken)?;
-        part.settle()?;
-        Ok(part)
-    }
-}
-
-fn broken() -> StorageError {
-    StorageError::Backend("an earlier part of the new state was not committed".to_owned())
-}
-
-impl KvWrite for Replacement<'_> {
-    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        self.bytes += key.len() + value.len();
-        if self.bytes > PART {
-            self.bytes = 0;
-            let Writer { txn, tables, steady, last, held } = self.end_part()?;
-            txn.commit().map_err(backend)?;
-            steady.changed();
-            self.writer = Some(Writer { txn: self.store.env.write_txn().map_err(backend)?, tables, steady, last, held });
-        }
-        self.writer()?.put(space, key, value)
-    }
-
-    fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
-        self.writer()?.delete(space, key)
-    }
-
-    fn clear(&mut self, space: Space) -> Result<(), StorageError> {
-        self.writer()?.clear(space)
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
-        let Writer { mut txn, .. } = self.end_part()?;
-        clear(&self.store.sets[1 - self.spare], &mut txn)?;
-        self.store.choice.put(&mut txn, CHOSEN, &[self.spare as u8]).map_err(backend)?;
-        let mut chosen = self.store.chosen.write().unwrap_or_else(PoisonError::into_inner);
-        txn.commit().map_err(backend)?;
-        *chosen = self.spare;
-        self.store.steady.changed();
-        Ok(())
-    }
-}
-
-impl KvWrite for Writer<'_> {
-    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        check_key(key)?;
-        match table_of(space, key) {
-            INODES => self.hold(key, Some(value)),
-            table => self.put_into(table, key, value),
-        }
-    }
-
-    fn put_absent(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
-        check_key(key)?;
-        let table = table_of(space, key);
-        if table == INODES {
-            let absent = self.get(space, key)?.is_none();
-            return if absent { self.hold(key, Some(value)).and(Ok(true)) } else { Ok(false) };
-        }
-        if self.is_last(table, key)? {
-            return self.append(table, key, value).and(Ok(true));
-        }
-        let there = self.tables[table].get_or_put(&mut self.txn, key, value).map_err(backend)?;
-        Ok(there.is_none())
-    }
-
-    fn delete(&mut self, space: Space, key: &[u8]) -> Result<(), StorageError> {
-        if check_key(key).is_err() {
-            return Ok(());
-        }
-        match table_of(space, key) {
-            INODES => self.hold(key, None),
-            table => self.tables[table].delete(&mut self.txn, key).map(drop).map_err(backend),
-        }
-    }
-
-    fn clear(&mut self, space: Space) -> Result<(), StorageError> {
-        for table in (0..TABLES).filter(|table| space_of(*table) == space) {
-            self.tables[table].clear(&mut self.txn).map_err(backend)?;
-            self.last[table] = Some(Vec::new());
-        }
-        if space == Space::Shared {
-            self.held.clear();
-        }
-        Ok(())
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<(), StorageError> {
-        self.settle()?;
-        self.txn.commit().map_err(backend)?;
-        self.steady.changed();
-        Ok(())
+    fn check(&self) -> Result<(), StorageError> {
+        self.inner.steady.check()?;
+        self.settler.check()
     }
 }

@@ -7,11 +7,14 @@
 //! the truth. Keys have 1 to [`MAX_KEY_LENGTH`] bytes; the store refuses to put others, and finds none.
 
 mod ahead;
+mod front;
 mod held;
 mod lmdb;
 mod memory;
 mod steady;
 mod tables;
+mod view;
+mod writer;
 
 pub(crate) use held::over;
 pub use lmdb::{Lmdb, Pages};
@@ -111,10 +114,18 @@ pub trait Store: Clone + Send + Sync + 'static {
         self.read()
     }
     fn write(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+    /// The same for few rows whose commit somebody waits for: a store may keep them in memory for a while, and show them.
+    fn write_light(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
+        self.write()
+    }
     /// A write transaction that begins with nothing and, at its commit, takes the place of everything. The memory that it takes
     /// does not grow with what is put into it; on a disk there is room for both states for that time.
     /// What others commit meanwhile is replaced as well.
     fn replace(&self) -> Result<Box<dyn KvWrite + '_>, StorageError>;
+    /// Refuses once something that was committed is lost; every write does so too.
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 fn check_key(key: &[u8]) -> Result<(), StorageError> {

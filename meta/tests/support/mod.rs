@@ -94,6 +94,20 @@ impl Store for Either {
         }
     }
 
+    fn write_light(&self) -> Result<Box<dyn farshore_meta::kv::KvWrite + '_>, farshore_meta::kv::StorageError> {
+        match self {
+            Either::Memory(store) => store.write_light(),
+            Either::Lmdb(store, _) => store.write_light(),
+        }
+    }
+
+    fn read_through(&self) -> Result<Box<dyn KvRead + '_>, farshore_meta::kv::StorageError> {
+        match self {
+            Either::Memory(store) => store.read_through(),
+            Either::Lmdb(store, _) => store.read_through(),
+        }
+    }
+
     fn replace(&self) -> Result<Box<dyn farshore_meta::kv::KvWrite + '_>, farshore_meta::kv::StorageError> {
         match self {
             Either::Memory(store) => store.replace(),

@@ -27,6 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const GROUP: usize = 256;
 /// Bytes of entries after which a transaction takes no further one: some thousand creates.
 pub const GROUP_BYTES: usize = 256 << 10;
+/// Bytes of entries that somebody waits for and whose rows the store may keep in memory at first. More of them have the same price
+/// either way, and need not be kept twice.
+const LIGHT_BYTES: usize = 64 << 10;
 
 /// The highest entry known to be committed, as an index of our log. What openraft is told to apply is at or below it.
 #[derive(Clone, Default)]
@@ -88,6 +91,7 @@ impl<S: Store> Applier<S> {
     /// Applies a group that openraft hands over, and answers who waits. The last of it is flushed.
     pub fn take<R: AsyncRuntime>(&mut self, group: Vec<EntryResponder<Types<R>>>) -> io::Result<()> {
         let (mut entries, mut responders) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        let awaited = group.iter().any(|(_, responder)| responder.is_some());
         for (entry, responder) in group {
             match self.applied_ahead(&entry) {
                 Some(response) => responder.into_iter().for_each(|responder| responder.send(response.clone())),
@@ -100,7 +104,7 @@ impl<S: Store> Applier<S> {
         if entries.is_empty() {
             return Ok(());
         }
-        let responses = self.apply_with_ahead(entries).map_err(|error| {
+        let responses = self.apply_with_ahead(entries, awaited).map_err(|error| {
             self.observer.stopped(&error.to_string());
             io::Error::other(error)
         })?;
@@ -130,17 +134,17 @@ impl<S: Store> Applier<S> {
     }
 
     /// The responses of `entries`; those of what was applied with them are kept.
-    fn apply_with_ahead(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Response>, Failure> {
+    fn apply_with_ahead(&mut self, mut entries: Vec<Entry>, awaited: bool) -> Result<Vec<Response>, Failure> {
         assert!(self.ahead.is_empty(), "what was applied ahead comes first");
         let asked = entries.len();
         self.read_ahead(&mut entries)?;
         let alone = entries.iter().rposition(|entry| stands_alone(Some(entry)));
         let mut responses = match alone.filter(|_| entries.len() > 1) {
-            None => self.apply_group(&entries)?,
+            None => self.apply_group(&entries, awaited)?,
             Some(at) => {
                 assert_eq!(at + 1, entries.len(), "a group ends with the entry that stands alone");
-                let mut responses = self.apply_group(&entries[..at])?;
-                responses.extend(self.apply_group(&entries[at..])?);
+                let mut responses = self.apply_group(&entries[..at], awaited)?;
+                responses.extend(self.apply_group(&entries[at..], false)?);
                 responses
             }
         };
@@ -174,9 +178,10 @@ impl<S: Store> Applier<S> {
         Ok(())
     }
 
-    fn apply_group(&self, entries: &[Entry]) -> Result<Vec<Response>, Failure> {
+    fn apply_group(&self, entries: &[Entry], awaited: bool) -> Result<Vec<Response>, Failure> {
         let old = if stands_alone(entries.first()) { Some(self.store.read()?) } else { None };
-        let mut kv = self.store.write()?;
+        let light = awaited && entries.iter().all(is_entry) && entries.iter().map(payload_bytes).sum::<usize>() <= LIGHT_BYTES;
+        let mut kv = if light { self.store.write_light()? } else { self.store.write()? };
         let mut position = local::applied(&*kv)?;
         let (mut responses, mut applied, mut local_changed) = (Vec::with_capacity(entries.len()), vec![], false);
         for entry in entries {
@@ -219,6 +224,11 @@ pub fn payload_bytes(entry: &Entry) -> usize {
         EntryPayload::Normal(payload) => payload.0.len(),
         _ => 0,
     }
+}
+
+/// Whether an entry changes no more than requests do.
+fn is_entry(entry: &Entry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(payload) if Proposal::is_entry(&payload.0))
 }
 
 /// Whether an entry needs to see the state from before its own transaction.
