@@ -1,20 +1,18 @@
 //! Worlds in which everything fails now and then. `FARSHORE_SEEDS=500` runs more of them, `FARSHORE_SEED=7` only that one,
 //! with its whole trace.
 
-use farshore_sim::{Scenario, run};
+mod worlds;
+
+use farshore_sim::Scenario;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 12;
 
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
-}
-
 /// Seeds `part`, `part + 2`, ...: two tests run beside each other.
 fn seeds(part: u64) {
-    let count = from_env("FARSHORE_SEEDS").unwrap_or(SEEDS);
+    let count = worlds::seeds(SEEDS);
     for seed in (part..count).step_by(2) {
-        let told = run(seed, &Scenario::mixed()).unwrap_or_else(|broken| panic!("{broken}"));
+        let told = worlds::world(seed, &Scenario::mixed());
         assert!(told.entries > 20, "seed {seed}: a world in which something happens");
     }
 }
@@ -29,16 +27,7 @@ fn odd_seeds_hold() {
     seeds(1);
 }
 
-/// The world of `FARSHORE_SEED`, told from its beginning; without it, of seed 0, which must hold.
 #[test]
 fn replay() {
-    let asked = from_env("FARSHORE_SEED");
-    match run(asked.unwrap_or(0), &Scenario::mixed()) {
-        Ok(told) if asked.is_some() => told.trace.iter().for_each(|line| println!("{line}")),
-        Ok(_) => {}
-        Err(broken) => {
-            broken.trace.iter().for_each(|line| println!("{line}"));
-            panic!("{broken}");
-        }
-    }
+    worlds::replay(&Scenario::mixed());
 }
