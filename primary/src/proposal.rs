@@ -66,15 +66,20 @@ impl Proposal {
         postcard::to_extend(self, vec![VERSION]).expect("proposals always serialise into memory").into()
     }
 
+    /// Which variant these are the bytes of, by its position; `None`: none of this version.
+    fn variant(bytes: &[u8]) -> Option<u8> {
+        if let [VERSION, variant, ..] = bytes { Some(*variant) } else { None }
+    }
+
     /// Whether these are the bytes of a [`Proposal::ResetCommit`], which has a transaction of its own.
     pub fn is_reset_commit(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&VERSION) && bytes.get(1) == Some(&RESET_COMMIT)
+        Proposal::variant(bytes) == Some(RESET_COMMIT)
     }
 
     /// Whether these are the bytes of a shared entry, [`Proposal::Shared`] or [`Proposal::Mirrored`], which changes as much as requests
     /// may and no more. What moves or removes a whole state does not fit into memory.
     pub fn is_entry(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&VERSION) && bytes.get(1).is_some_and(|variant| *variant <= MIRRORED)
+        Proposal::variant(bytes).is_some_and(|variant| variant <= MIRRORED)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Proposal, ProposalError> {

@@ -3,6 +3,8 @@
 //! `cargo test -p farshore-sim --features plant --test plants -- --nocapture` prints the seed that finds each of them;
 //! `FARSHORE_SEEDS=100` searches further.
 
+mod worlds;
+
 use farshore_sim::plant::{self, Hazard};
 use farshore_sim::{Scenario, run};
 
@@ -12,9 +14,8 @@ const SEEDS: u64 = 12;
 /// The first world that breaks in a way that counts. What a hazard breaks first depends on who did what when; a world
 /// that breaks in another way is shown, and the next one is looked at.
 fn find(hazard: Hazard, scenario: &Scenario, counts: impl Fn(&str) -> bool) -> Option<u64> {
-    let seeds = std::env::var("FARSHORE_SEEDS").map_or(SEEDS, |text| text.parse().expect("FARSHORE_SEEDS is a number"));
     plant::set(Some(hazard));
-    let found = (0..seeds).find_map(|seed| {
+    let found = (0..worlds::seeds(SEEDS)).find_map(|seed| {
         let what = run(seed, scenario).err()?.what;
         println!("{hazard:?}: seed {seed}: {what}");
         counts(&what).then_some(seed)

@@ -6,6 +6,7 @@
 //! such transactions in one of LMDB's, without keeping anybody waiting (decision 0047). What a process takes with it when it is killed
 //! is in the log, as all that is not applied is.
 
+use super::background::{Background, Signals};
 use super::held::Held;
 use super::lmdb::{Inner, Tables};
 use super::tables::{TABLES, table_of};
@@ -14,8 +15,7 @@ use super::{KvRead, KvWrite, Space, StorageError, check_key};
 use heed::{AnyTls, RoTxn};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long rows gather before they are stored.
@@ -69,7 +69,7 @@ impl Front {
     }
 
     /// Whether it is worth storing now.
-    fn has_gathered(&self) -> bool {
+    pub fn has_gathered(&self) -> bool {
         self.holds(1)
     }
 
@@ -131,90 +131,49 @@ impl KvWrite for Light<'_> {
     fn commit(self: Box<Self>) -> Result<(), StorageError> {
         let Light { base, own, store, settler, _writing } = *self;
         drop(base);
-        settler.gathers(store.lay(own).has_gathered());
+        settler.gathers(store.lay(own));
         Ok(())
     }
 }
 
-#[derive(Default)]
-struct Shared {
-    /// There are rows to be stored.
-    waiting: AtomicBool,
-    /// Not in a while, but now.
-    now: AtomicBool,
-    ending: AtomicBool,
-    /// Rows could not be stored, and why.
-    failed: OnceLock<String>,
-}
-
 /// The thread that stores the front. Ends when it is dropped, and stores what there is before.
 pub(super) struct Settler {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Background,
+    /// What waits is stored now, and not in a while.
+    now: Arc<AtomicBool>,
 }
 
 impl Settler {
     pub fn of(store: Arc<Inner>) -> io::Result<Settler> {
-        let shared: Arc<Shared> = Arc::default();
-        let run = {
-            let shared = shared.clone();
-            move || rounds(&shared, &store)
-        };
-        let thread = std::thread::Builder::new().name("farshore-settle".to_owned()).spawn(run)?;
-        Ok(Settler { shared, thread: Some(thread) })
+        let now: Arc<AtomicBool> = Arc::default();
+        let theirs = now.clone();
+        let thread = Background::start("farshore-settle", move |signals| rounds(signals, &theirs, &store))?;
+        Ok(Settler { thread, now })
     }
 
     /// There is one more transaction; `enough` says that they are worth storing now.
     fn gathers(&self, enough: bool) {
-        let first = !self.shared.waiting.swap(true, Ordering::AcqRel);
-        let enough = enough && !self.shared.now.swap(true, Ordering::AcqRel);
-        if first || enough {
-            self.wake();
+        self.thread.ask();
+        if enough && !self.now.swap(true, Ordering::AcqRel) {
+            self.thread.wake();
         }
-    }
-
-    fn wake(&self) {
-        self.thread.iter().for_each(|thread| thread.thread().unpark());
     }
 
     /// Refuses once rows could not be stored.
     pub fn check(&self) -> Result<(), StorageError> {
-        match self.shared.failed.get() {
-            None => Ok(()),
-            Some(why) => Err(StorageError::Backend(why.clone())),
-        }
+        self.thread.check()
     }
 }
 
-impl Drop for Settler {
-    fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::Release);
-        self.wake();
-        if let Some(thread) = self.thread.take() {
-            // It has said what it has to say.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn rounds(shared: &Shared, store: &Inner) {
-    let ending = || shared.ending.load(Ordering::Acquire);
-    while !ending() {
-        if !shared.waiting.swap(false, Ordering::AcqRel) {
+fn rounds(signals: &Signals, now: &AtomicBool, store: &Inner) {
+    while !signals.is_ending() {
+        if !signals.take_asked() {
             std::thread::park();
             continue;
         }
-        let end = Instant::now() + GATHER;
-        while !ending() && !shared.now.swap(false, Ordering::AcqRel) {
-            let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            std::thread::park_timeout(rest);
-        }
+        signals.pause_until(Instant::now() + GATHER, || now.swap(false, Ordering::AcqRel));
         if let Err(error) = store.settle() {
-            shared.failed.get_or_init(|| error.to_string());
-            return;
+            return signals.fail(error.to_string());
         }
     }
     if let Err(error) = store.settle() {
@@ -257,16 +216,16 @@ mod tests {
         let stored = || Reader { front: Front::default(), ..store.inner.reader().unwrap() };
         let kept_from_storing = store.inner.settling.lock().unwrap();
         put(&store, 0, b"few").unwrap();
-        assert_eq!(store.inner.front().rows, 1, "who commits does not wait for its being stored");
+        assert_eq!(store.inner.seen().front.rows, 1, "who commits does not wait for its being stored");
         drop(kept_from_storing);
-        until("it is stored", || store.inner.front().is_empty());
+        until("it is stored", || store.inner.seen().front.is_empty());
         assert_eq!(stored().get(Space::Local, &[0; 4]).unwrap(), Some(b"few".as_slice()));
         let all = 10 * FULL * GATHERED;
         for key in 0..all as u32 {
             put(&store, key, b"many").unwrap();
-            assert!(store.inner.front().layers.len() <= FULL * GATHERED, "law 27");
+            assert!(store.inner.seen().front.layers.len() <= FULL * GATHERED, "law 27");
         }
-        until("all are stored", || store.inner.front().is_empty());
+        until("all are stored", || store.inner.seen().front.is_empty());
         assert_eq!(stored().scan(Space::Local, &[], None).unwrap().count(), all);
     }
 

@@ -68,11 +68,11 @@ pub(super) struct Inner {
 }
 
 /// What readers see.
-struct Seen {
+pub(super) struct Seen {
     /// The set that is the state.
     chosen: usize,
     /// What is committed and not stored in it.
-    front: Front,
+    pub front: Front,
 }
 
 /// LMDB's file in its directory.
@@ -149,7 +149,7 @@ impl Lmdb {
 }
 
 impl Inner {
-    fn seen(&self) -> RwLockReadGuard<'_, Seen> {
+    pub fn seen(&self) -> RwLockReadGuard<'_, Seen> {
         self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,21 +163,17 @@ impl Inner {
         Ok(Reader { txn, tables: &self.sets[seen.chosen], front: seen.front.clone(), ahead: false })
     }
 
-    /// Lays one more transaction's rows over the others.
-    pub fn lay(&self, rows: Rows) -> Front {
+    /// Lays one more transaction's rows over the others; whether they are worth storing now.
+    pub fn lay(&self, rows: Rows) -> bool {
         let mut seen = self.seen_mut();
         seen.front.lay(rows);
-        seen.front.clone()
-    }
-
-    pub fn front(&self) -> Front {
-        self.seen().front.clone()
+        seen.front.has_gathered()
     }
 
     /// Stores the front, as far as it goes when this begins. Readers see the same before and after.
     pub fn settle(&self) -> Result<(), StorageError> {
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.front().is_empty() {
+        if self.seen().front.is_empty() {
             return Ok(());
         }
         // The set is another one if a replacement was committed before this transaction began.
@@ -243,7 +239,7 @@ impl Store for Lmdb {
 
     fn write_light(&self) -> Result<Box<dyn KvWrite + '_>, StorageError> {
         let writing = self.writing()?;
-        if self.inner.front().is_full() {
+        if self.inner.seen().front.is_full() {
             self.inner.settle()?;
         }
         Ok(Box::new(Light::new(&self.inner, &self.settler, writing)?))

@@ -7,6 +7,7 @@
 //! the truth. Keys have 1 to [`MAX_KEY_LENGTH`] bytes; the store refuses to put others, and finds none.
 
 mod ahead;
+mod background;
 mod front;
 mod held;
 mod lmdb;

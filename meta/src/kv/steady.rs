@@ -9,13 +9,11 @@
 //! and the next read gets an old one: the store takes no further change then (law 24).
 
 use super::StorageError;
+use super::background::{Background, Signals};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two parts.
@@ -35,20 +33,8 @@ trait Pages: Send + 'static {
     fn write(&self, from: u64, bytes: u64) -> io::Result<()>;
 }
 
-#[derive(Default)]
-struct Shared {
-    /// There were changes since the last round began.
-    changed: AtomicBool,
-    ending: AtomicBool,
-    /// Pages were lost, and why.
-    lost: OnceLock<String>,
-}
-
 /// The thread that asks. Ends when it is dropped.
-pub(super) struct Steady {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Steady(Background);
 
 impl Steady {
     /// For the file at `path`.
@@ -57,57 +43,26 @@ impl Steady {
     }
 
     fn start(pages: impl Pages, tick: Duration) -> io::Result<Steady> {
-        let shared: Arc<Shared> = Arc::default();
-        let run = {
-            let shared = shared.clone();
-            move || rounds(&shared, &pages, tick)
-        };
-        let thread = std::thread::Builder::new().name("farshore-state".to_owned()).spawn(run)?;
-        Ok(Steady { shared, thread: Some(thread) })
+        Background::start("farshore-state", move |signals| rounds(signals, &pages, tick)).map(Steady)
     }
 
     /// There are changed pages.
     pub fn changed(&self) {
-        if !self.shared.changed.swap(true, Ordering::AcqRel) {
-            self.thread.iter().for_each(|thread| thread.thread().unpark());
-        }
+        self.0.ask();
     }
 
     /// Refuses once pages were lost.
     pub fn check(&self) -> Result<(), StorageError> {
-        match self.shared.lost.get() {
-            None => Ok(()),
-            Some(why) => Err(StorageError::Backend(why.clone())),
-        }
-    }
-}
-
-impl Drop for Steady {
-    fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It has nothing to say that nobody asked for.
-            let _ = thread.join();
-        }
+        self.0.check()
     }
 }
 
 /// Goes through the file again and again while it changes.
-fn rounds(shared: &Shared, pages: &impl Pages, tick: Duration) {
-    let ending = || shared.ending.load(Ordering::Acquire);
-    let pause_until = |end: Instant| {
-        loop {
-            let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() || ending() {
-                return;
-            }
-            std::thread::park_timeout(rest);
-        }
-    };
+fn rounds(signals: &Signals, pages: &impl Pages, tick: Duration) {
+    let pause_until = |end| signals.pause_until(end, || false);
     let mut left = 0;
-    while !ending() {
-        if shared.changed.swap(false, Ordering::AcqRel) {
+    while !signals.is_ending() {
+        if signals.take_asked() {
             left = ROUNDS;
         }
         if left == 0 {
@@ -116,16 +71,14 @@ fn rounds(shared: &Shared, pages: &impl Pages, tick: Duration) {
         }
         left -= 1;
         let (begun, mut from) = (Instant::now(), 0);
-        while !ending() {
+        while !signals.is_ending() {
             match write_part(pages, from) {
                 Ok(to) if to == from => break,
                 Ok(to) => from = to,
                 Err(error) if is_loss(&error) => {
-                    shared.lost.get_or_init(|| {
-                        format!(
-                            "changed pages of it could not be written to the disk ({error}), and older ones may be read instead"
-                        )
-                    });
+                    signals.fail(format!(
+                        "changed pages of it could not be written to the disk ({error}), and older ones may be read instead"
+                    ));
                     return;
                 }
                 Err(error) => {
@@ -177,8 +130,8 @@ mod tests {
     use super::super::lmdb::MAP_SIZE;
     use super::super::{Lmdb, Store};
     use super::*;
-    use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Arc, Mutex};
 
     const FAST: Duration = Duration::from_micros(10);
     const PATIENCE: Duration = Duration::from_secs(60);

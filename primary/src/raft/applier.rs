@@ -144,7 +144,7 @@ impl<S: Store> Applier<S> {
             Some(at) => {
                 assert_eq!(at + 1, entries.len(), "a group ends with the entry that stands alone");
                 let mut responses = self.apply_group(&entries[..at], awaited)?;
-                responses.extend(self.apply_group(&entries[at..], false)?);
+                responses.extend(self.apply_group(&entries[at..], awaited)?);
                 responses
             }
         };
