@@ -1,12 +1,12 @@
-//! A node's disk: its log becomes durable after a virtual delay, and a kill takes what was not durable yet. The state
-//! store survives a killed process as LMDB's pages do; after a loss of power it is built anew from a checkpoint.
+//! A node's disk: its log becomes durable after a virtual delay, and a kill takes what was not durable yet. The state that it
+//! was given survives a killed process as LMDB's pages do; after a loss of power it is built anew from a checkpoint.
 
 use crate::dice::Dice;
 use crate::plant::{self, Hazard};
-use farshore_meta::kv::{KvRead, Memory, Space, StorageError, Store};
+use farshore_meta::kv::{KvRead, Space, StorageError};
 use farshore_primary::raft::MemoryLog;
 use farshore_primary::raft::log::{Flushed, LogFailure, RaftLog, Record};
-use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints, restore};
+use farshore_primary::raft::snapshot::{CheckpointError, Checkpoints};
 use farshore_primary::wholeness::Wholeness;
 use farshore_types::RaftIndex;
 use openraft::AsyncRuntime;
@@ -140,21 +140,6 @@ impl RaftLog for SimDisk {
     }
 }
 
-/// A copy of a state: what a killed process leaves in the page cache.
-pub fn copy_state(of: &Memory) -> Result<Memory, StorageError> {
-    let copy = Memory::new();
-    let from = of.read()?;
-    let mut to = copy.write()?;
-    for space in Space::ALL {
-        for row in from.scan(space, &[], None)? {
-            let (key, value) = row?;
-            to.put(space, key, value)?;
-        }
-    }
-    to.commit()?;
-    Ok(copy)
-}
-
 /// A copy of the checkpoints, which are durable.
 pub fn copy_checkpoints(of: &Checkpoints) -> Result<Checkpoints, CheckpointError> {
     let copy = Checkpoints::in_memory();
@@ -162,15 +147,6 @@ pub fn copy_checkpoints(of: &Checkpoints) -> Result<Checkpoints, CheckpointError
         copy.receive(&meta, &mut *body.open()?)?;
     }
     Ok(copy)
-}
-
-/// The state after a loss of power: the newest checkpoint, or nothing; the log tells the rest.
-pub fn rebuilt_state(checkpoints: &Checkpoints) -> Result<Memory, CheckpointError> {
-    let store = Memory::new();
-    if let Some((_, body)) = checkpoints.newest() {
-        restore(&store, &body)?;
-    }
-    Ok(store)
 }
 
 /// Keys and values.

@@ -8,8 +8,9 @@ use crate::invariants;
 use crate::model::Model;
 use crate::nodes::{EU, US};
 use crate::sight::{NodeSight, Sight};
+use crate::store::SimStore;
 use crate::trace::Trace;
-use farshore_meta::kv::{Memory, Store};
+use farshore_meta::kv::Store;
 use farshore_primary::Proposal;
 use farshore_primary::local;
 use farshore_primary::raft::log::RaftLog;
@@ -28,7 +29,7 @@ pub struct Stage {
     pub name: String,
     pub cluster: ClusterId,
     pub running: bool,
-    pub store: Memory,
+    pub store: SimStore,
     pub disk: SimDisk,
     pub checkpoints: Arc<Checkpoints>,
     pub looked: LogIndex,

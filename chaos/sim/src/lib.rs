@@ -25,6 +25,7 @@ pub mod plant;
 mod rewind;
 mod scenario;
 mod sight;
+mod store;
 mod talk;
 mod trace;
 mod upstream;

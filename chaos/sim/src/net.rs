@@ -4,8 +4,8 @@
 
 use crate::dice::Dice;
 use crate::plant::{self, Hazard};
+use crate::store::SimStore;
 use crate::trace::Trace;
-use farshore_meta::kv::Memory;
 use farshore_primary::Node;
 use farshore_primary::raft::snapshot::SnapshotBody;
 use farshore_primary::raft::{PeerCall, PeerError, PeerTransport};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A node as the simulator runs it.
-pub type SimNode = Node<SimRuntime, Memory>;
+pub type SimNode = Node<SimRuntime, SimStore>;
 
 /// Microseconds on the way inside a region, on a bad day, and what an ocean adds.
 const NEAR_US: (u64, u64) = (100, 2_000);

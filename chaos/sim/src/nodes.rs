@@ -2,13 +2,14 @@
 
 use crate::common::{Common, VOLUME};
 use crate::dice::Dice;
-use crate::disk::{SimDisk, copy_checkpoints, copy_state, rebuilt_state};
+use crate::disk::{SimDisk, copy_checkpoints};
 use crate::host::SimHost;
 use crate::judge::Stage;
 use crate::net::{Life, Net, SimNode, SimTransport};
 use crate::plant::{self, Hazard};
+use crate::store::SimStore;
 use crate::upstream::SimUpstream;
-use farshore_meta::kv::{Memory, Store};
+use farshore_meta::kv::Store;
 use farshore_mirror::TailConfig;
 use farshore_primary::raft::log::RaftLog;
 use farshore_primary::raft::snapshot::Checkpoints;
@@ -52,7 +53,7 @@ pub fn stages(net: &Net) -> Vec<Stage> {
         name,
         cluster,
         running: false,
-        store: Memory::new(),
+        store: SimStore::new(net.dice.clone()),
         disk: SimDisk::new(net.dice.clone()),
         checkpoints: Arc::new(Checkpoints::in_memory()),
         looked: Default::default(),
@@ -120,7 +121,7 @@ pub async fn start(common: &Arc<Common>, at: usize, full_sync_every_us: u64) -> 
 /// What a node loses when it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// What its log had not flushed.
+    /// What its log had not flushed, and its state had not stored.
     Unflushed,
     /// Also its state, but for checkpoints: its power was cut.
     State,
@@ -153,7 +154,7 @@ fn lose(stage: &mut Stage, dice: &Arc<Dice>, loss: Loss) -> Result<(), String> {
     let forgets = plant::is(Hazard::VoteAfterLoss);
     if loss == Loss::Disk {
         stage.disk = SimDisk::new(dice.clone());
-        stage.store = Memory::new();
+        stage.store = SimStore::new(dice.clone());
         stage.checkpoints = Arc::new(Checkpoints::in_memory());
         stage.looked = Default::default();
         return if forgets { Wholeness::Member.store(&stage.disk).map_err(|error| text(&error)) } else { Ok(()) };
@@ -161,9 +162,11 @@ fn lose(stage: &mut Stage, dice: &Arc<Dice>, loss: Loss) -> Result<(), String> {
     stage.disk = stage.disk.survivor();
     let checkpoints = copy_checkpoints(&stage.checkpoints).map_err(|error| text(&error))?;
     if loss == Loss::Unflushed {
-        stage.store = copy_state(&stage.store).map_err(|error| text(&error))?;
+        stage.store = stage.store.survivor().map_err(|error| text(&error))?;
+        let kv = stage.store.read().map_err(|error| text(&error))?;
+        stage.looked = stage.looked.min(farshore_meta::header(&*kv).map_err(|error| text(&error))?.index);
     } else {
-        stage.store = rebuilt_state(&checkpoints).map_err(|error| text(&error))?;
+        stage.store = SimStore::rebuilt(dice.clone(), &checkpoints).map_err(|error| text(&error))?;
         stage.looked = Default::default();
     }
     if loss == Loss::Log {

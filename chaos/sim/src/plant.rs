@@ -22,6 +22,8 @@ pub enum Hazard {
     RewindWithoutReowing,
     /// 7.1: apply takes what the node's own log has not flushed.
     ApplyAheadOfLog,
+    /// 7.1: of the transactions that the state is to store at once, the last one alone is stored.
+    StoredWithGaps,
     /// 7.6: a node votes on as if it had lost nothing.
     VoteAfterLoss,
     /// Messages are believed without their checksum.

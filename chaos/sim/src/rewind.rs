@@ -4,6 +4,7 @@
 use crate::common::Common;
 use crate::disk::rows;
 use crate::nodes::{self, EU, US};
+use crate::store::SimStore;
 use farshore_meta::kv::{Space, Store};
 use farshore_primary::Proposal;
 use farshore_primary::raft::types::Response;
@@ -45,7 +46,7 @@ pub async fn rewind_mirror(common: &Arc<Common>) -> Result<(), String> {
 }
 
 /// A fresh replay to the index at which the state stands has the same shared rows.
-fn compare(common: &Common, store: &farshore_meta::kv::Memory, to: LogIndex) -> Result<(), String> {
+fn compare(common: &Common, store: &SimStore, to: LogIndex) -> Result<(), String> {
     let kv = store.read().map_err(|error| error.to_string())?;
     let index = farshore_meta::header(&*kv).map_err(|error| error.to_string())?.index;
     common.trace.say(format!("the mirror has rewound to {to} and stands at {index}"));

@@ -89,6 +89,11 @@ fn hazard_7_1_applying_ahead_of_the_log_is_found() {
 }
 
 #[test]
+fn hazard_7_1_a_state_that_is_stored_with_gaps_is_found() {
+    is_found(Hazard::StoredWithGaps, &["digest", "chained", "synced", "promised", "flushed"]);
+}
+
+#[test]
 fn hazard_7_6_a_vote_after_a_loss_is_found() {
     // Or nobody can go on: what the others were promised is in no log any more. The same worlds settle without the plant (`rotting`).
     let by = ["chained", "prefix", "digest", "law 10", "a task panicked", "liveness"];
