@@ -43,6 +43,18 @@ stop_juicefs() {
   redis_pids=()
 }
 
+# juicefs_reads CLIENTS lookups|stats CALLERS: the callers are shared by so many clients, whose rates are added.
+juicefs_reads() {
+  local clients=$1 what=$2 callers=$3 pids=() client
+  for client in $(seq "$clients"); do
+    "$JUICEFS_READS" "$(redis_url always)" "$what" "$((callers / clients))" "$seconds" >"$dir/juicefs-reads-$client" &
+    pids+=($!)
+  done
+  for client in $(seq "$clients"); do wait "${pids[client - 1]}" || return 1; done
+  for client in $(seq "$clients"); do echo "$(key "$dir/juicefs-reads-$client" ops) $(key "$dir/juicefs-reads-$client" ops_per_second)"; done |
+    awk -v callers="$callers" '{ ops += $1; rate += $2 } END { printf "{\"ops\":%d,\"ops_per_second\":%.1f,\"callers\":%d}\n", ops, rate, callers }'
+}
+
 # juicefs_creates SYNC CALLERS NAME: its own `mdtest` on the metadata engine, without FUSE. The callers go through 65 directories, each
 # in an order of its own, so that they seldom meet in one.
 juicefs_creates() {

@@ -32,6 +32,7 @@ pub struct Own {
 /// What an entry did: the answer to its proposer, and what the node's memory must hear of.
 pub struct Effect {
     pub response: Response,
+    /// Without its outcomes: those are in the response.
     pub applied: Option<Applied>,
 }
 
@@ -160,13 +161,13 @@ fn apply_entry(
     let index = header.index.next();
     let chain = extend(&header.chain, index, canonical);
     let planted = crate::plant::without_replies(kv, entry)?;
-    let applied = farshore_meta::apply_shared(kv, &Stamped { index, chain, entry: planted.as_ref().unwrap_or(entry) })?;
+    let mut applied = farshore_meta::apply_shared(kv, &Stamped { index, chain, entry: planted.as_ref().unwrap_or(entry) })?;
     local::set_position(kv, index, Position { raft: at, time: entry.time, chain })?;
     local::note_digest(kv, index)?;
     note_control(kv, own, entry)?;
     let control = syncer::control_time(kv)?;
     syncer::apply_changes(&mut LocalTxn::new(kv), &applied.changes, index, control)?;
-    let response = Response::Shared { index, outcomes: applied.outcomes.clone() };
+    let response = Response::Shared { index, outcomes: std::mem::take(&mut applied.outcomes) };
     Ok(Effect { response, applied: Some(applied) })
 }
 

@@ -150,6 +150,8 @@ fn document(about: &[(&str, &str)], parts: &Parts) -> Value {
                 parts.ratio("alone-one-256", "alone-juicefs-256", "ops_per_second"),
             "lookups_to_juicefs": by(&READERS, "lookups", "juicefs-lookups"),
             "stats_to_juicefs": by(&READERS, "stats", "juicefs-stats"),
+            "lookups_to_as_many_clients_of_juicefs": by(&READERS, "lookups", "juicefs-lookups-each"),
+            "stats_to_as_many_clients_of_juicefs": by(&READERS, "stats", "juicefs-stats-each"),
             "lookups_by_one_session_to_juicefs": by(&READERS, "lookups-one", "juicefs-lookups"),
             "stats_by_one_session_to_juicefs": by(&READERS, "stats-one", "juicefs-stats"),
             "mirror_catching_up_to_primary": parts.number("mirror", "mirror_times_primary"),

@@ -73,6 +73,8 @@ pub(crate) fn outcome<T>(result: Result<T, Fail>) -> Result<Result<T, ErrorKind>
 
 /// Keys that most requests write: a create's name, inode and directory.
 const KEYS_OF_A_REQUEST: usize = 3;
+/// What most requests touch: a create's name and directory.
+const TOUCHED_BY_A_REQUEST: usize = 2;
 
 /// Applies the entry after the header's. The entry must be [`crate::admissible`]; state that could not hold it is a bug,
 /// not an error.
@@ -86,6 +88,7 @@ pub fn apply_shared(kv: &mut dyn KvWrite, stamped: &Stamped) -> Result<Applied, 
         SharedBody::Batch(requests) => {
             let mut outcomes = Vec::with_capacity(requests.len());
             apply.txn.reserve(requests.len() * KEYS_OF_A_REQUEST);
+            apply.changes.touched.reserve(requests.len() * TOUCHED_BY_A_REQUEST);
             for request in requests {
                 outcomes.push(apply.request(request)?);
             }
