@@ -47,7 +47,7 @@ stop_juicefs() {
 juicefs_reads() {
   local clients=$1 what=$2 callers=$3 pids=() client
   for client in $(seq "$clients"); do
-    "$JUICEFS_READS" "$(redis_url always)" "$what" "$((callers / clients))" "$seconds" >"$dir/juicefs-reads-$client" &
+    "$JUICEFS_READS" "$(redis_url always)" "$what" "$(((callers + client - 1) / clients))" "$seconds" >"$dir/juicefs-reads-$client" &
     pids+=($!)
   done
   for client in $(seq "$clients"); do wait "${pids[client - 1]}" || return 1; done
